@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"time"
-
-	"github.com/assay-ci/assay"
 )
 
 // Machines hands out machines of one kind.
@@ -87,10 +85,3 @@ func (e *BootError) Error() string {
 func (e *BootError) Unwrap() error { return e.Err }
 
 var _ error = (*BootError)(nil)
-
-// Attempt is what a runner works on: one try at one execution.
-type Attempt struct {
-	Execution assay.Execution
-	Plan      assay.Plan
-	Spec      Spec
-}

@@ -1,0 +1,277 @@
+// Package config is what an operator can set: one struct, read from one YAML
+// file. Every default works without a file.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Config is the whole configuration. config/example.yml documents every key and
+// a test keeps the two together.
+type Config struct {
+	Listen   string    `yaml:"listen"`   // host:port; port 0 takes a free one
+	URL      string    `yaml:"url"`      // the server's address as others reach it; "" for http://LISTEN
+	Data     string    `yaml:"data"`     // directory of everything the server keeps
+	Webhook  Webhook   `yaml:"webhook"`  // who may report events
+	Packages []Package `yaml:"packages"` // what is checked
+	Forges   Forges    `yaml:"forges"`   // where statuses go
+	Builds   Builds    `yaml:"builds"`   // where builds are downloaded from
+	Machines Machines  `yaml:"machines"` // what checks run on
+	Limits   Limits    `yaml:"limits"`   // what one execution may take
+	Log      Log       `yaml:"log"`      // the server's own log
+}
+
+// Webhook says how deliveries are authenticated.
+type Webhook struct {
+	// SecretFiles hold one secret each; every one is valid, so that a secret can
+	// be changed without a gap.
+	SecretFiles []string `yaml:"secret_files"`
+	// Unsigned takes deliveries without a signature; only on a loopback address.
+	Unsigned bool `yaml:"unsigned"`
+}
+
+// Package says where the repositories of a package, or of many, are.
+type Package struct {
+	Name   string `yaml:"name"`   // "rpms/hello"; one * stands for one path element
+	Checks string `yaml:"checks"` // address of the check repository; * as in name
+	Source string `yaml:"source"` // address of the package's own repository, where statuses land
+	Branch string `yaml:"branch"` // check branch to use when there is none for the release
+}
+
+// Forges holds the credentials for each forge.
+type Forges struct {
+	GitHub GitHub `yaml:"github"`
+}
+
+// GitHub is github.com or a GitHub Enterprise server.
+type GitHub struct {
+	TokenFile string   `yaml:"token_file"` // a token that may write commit statuses and comments
+	API       string   `yaml:"api"`        // base address of the API
+	Hosts     []string `yaml:"hosts"`      // repositories on these hosts are GitHub's
+}
+
+// Builds says which downloads are allowed.
+type Builds struct {
+	From []string `yaml:"from"` // address prefixes that built packages may come from
+}
+
+// Machines says what checks run on.
+type Machines struct {
+	Kind   string `yaml:"kind"`   // "libvirt", or "local": this host, without any protection
+	URI    string `yaml:"uri"`    // libvirt's; "" for qemu:///system as root, qemu:///session otherwise
+	Image  string `yaml:"image"`  // for formulas that name none
+	Images string `yaml:"images"` // directory of the images; "" for the user's own
+	Count  int    `yaml:"count"`  // how many run at the same time
+	KVM    string `yaml:"kvm"`    // "auto" proves it first, "yes" and "no" decide
+	Agent  string `yaml:"agent"`  // path of assay-agent; "" beside the program
+}
+
+// Limits bounds one execution; 0 leaves the default.
+type Limits struct {
+	Time          time.Duration `yaml:"time"`
+	Boot          time.Duration `yaml:"boot"`
+	Log           Size          `yaml:"log"`
+	Artifacts     Size          `yaml:"artifacts"`
+	ArtifactFiles int           `yaml:"artifact_files"`
+}
+
+// Log says how the server's own log looks.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info, warn, error
+	Format string `yaml:"format"` // "json", "text", or "" for text on a terminal and json elsewhere
+}
+
+// Size is a number of bytes, written "512 MiB", "1GiB" or plain.
+type Size int64
+
+var sizeForm = regexp.MustCompile(`^([0-9]{1,12}) ?([KMGT]i?B?|B)?$`)
+
+// UnmarshalYAML reads a size.
+func (s *Size) UnmarshalYAML(n *yaml.Node) error {
+	m := sizeForm.FindStringSubmatch(n.Value)
+	if m == nil {
+		return fmt.Errorf("line %d: cannot read %q as a size: write it as 512MiB or 1GiB", n.Line, n.Value)
+	}
+	v := int64(0)
+	for _, digit := range m[1] {
+		v = v*10 + int64(digit-'0')
+	}
+	if m[2] != "" {
+		v <<= 10 * uint(strings.IndexByte("BKMGT", m[2][0]))
+	}
+	*s = Size(v)
+	return nil
+}
+
+// Default is the configuration without a file.
+func Default() Config {
+	return Config{
+		Listen:   "127.0.0.1:8087",
+		Data:     DataHome(),
+		Forges:   Forges{GitHub: GitHub{API: "https://api.github.com/", Hosts: []string{"github.com"}}},
+		Machines: Machines{Kind: "libvirt", Image: "debian-12", Count: 2, KVM: "auto"},
+		Log:      Log{Level: "info"},
+	}
+}
+
+// DataHome is where a user's data lie: /var/lib/assay for root (libvirt's own
+// user must be able to go there), else after the XDG Base Directory
+// Specification.
+func DataHome() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/assay"
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "assay")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return filepath.Join(os.TempDir(), "assay")
+	}
+	return filepath.Join(home, ".local", "share", "assay")
+}
+
+// maxFile bounds a configuration file, in bytes.
+const maxFile = 1 << 20
+
+// Load reads a file over the defaults. Relative paths in it are taken from the
+// file's directory.
+func Load(path string) (Config, error) {
+	c := Default()
+	f, err := os.Open(path)
+	if err != nil {
+		return c, fmt.Errorf("cannot read the configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile))
+	if err != nil {
+		return c, fmt.Errorf("cannot read the configuration: %w", err)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		return c, fmt.Errorf("cannot read the configuration %s: %s", path, friendly(err))
+	}
+	c.resolve(filepath.Dir(path))
+	if err := c.Validate(); err != nil {
+		return c, fmt.Errorf("cannot use the configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// notFound is how yaml.v3 words an unknown key.
+var notFound = regexp.MustCompile(`field (\S+) not found in type config\.\S+`)
+
+func friendly(err error) string {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	text = strings.TrimPrefix(text, "unmarshal errors:\n")
+	text = notFound.ReplaceAllString(text, `unknown key "$1": see config/example.yml for those there are`)
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	return strings.Join(lines, "; ")
+}
+
+// resolve makes relative paths absolute.
+func (c *Config) resolve(dir string) {
+	abs := func(p *string) {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+	abs(&c.Data)
+	abs(&c.Machines.Images)
+	abs(&c.Forges.GitHub.TokenFile)
+	for i := range c.Webhook.SecretFiles {
+		abs(&c.Webhook.SecretFiles[i])
+	}
+}
+
+// Validate names the first field that cannot work, and the cure.
+func (c *Config) Validate() error {
+	host, _, err := net.SplitHostPort(c.Listen)
+	switch {
+	case err != nil:
+		return fmt.Errorf("listen: %q is no host:port: write 127.0.0.1:8087", c.Listen)
+	case c.Webhook.Unsigned && !loopback(host):
+		return fmt.Errorf("webhook.unsigned: only allowed on a loopback address, not on %q: set webhook.secret_files", c.Listen)
+	case !filepath.IsAbs(c.Data):
+		return fmt.Errorf("data: %q is not an absolute path", c.Data)
+	case c.Machines.Kind != "libvirt" && c.Machines.Kind != "local":
+		return fmt.Errorf("machines.kind: %q is unknown: write libvirt or local", c.Machines.Kind)
+	case c.Machines.Count < 1 || c.Machines.Count > 1000:
+		return fmt.Errorf("machines.count: %d is out of range: write 1 to 1000", c.Machines.Count)
+	case c.Machines.KVM != "auto" && c.Machines.KVM != "yes" && c.Machines.KVM != "no":
+		return fmt.Errorf("machines.kvm: %q is unknown: write auto, yes or no", c.Machines.KVM)
+	}
+	return errors.Join(c.validURL("url", c.URL), c.validURL("forges.github.api", c.Forges.GitHub.API), c.validBuilds())
+}
+
+func (c *Config) validURL(field, value string) error {
+	if value == "" {
+		return nil
+	}
+	u, err := url.Parse(value)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return fmt.Errorf("%s: %q is no address: write https://host/", field, value)
+	}
+	return nil
+}
+
+func (c *Config) validBuilds() error {
+	for i, prefix := range c.Builds.From {
+		if prefix == "" {
+			return fmt.Errorf("builds.from[%d]: is empty: write https://host/path/", i)
+		}
+		if err := c.validURL(fmt.Sprintf("builds.from[%d]", i), prefix); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loopback tells a host that only this machine reaches.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// Secrets reads the webhook secrets.
+func (c *Config) Secrets() ([][]byte, error) {
+	var secrets [][]byte
+	for _, path := range c.Webhook.SecretFiles {
+		secret, err := ReadSecret(path)
+		if err != nil {
+			return nil, err
+		}
+		secrets = append(secrets, secret)
+	}
+	return secrets, nil
+}
+
+// ReadSecret reads a file that holds one secret, without the white space around
+// it; an empty one is an error.
+func ReadSecret(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read a secret: %w: make it readable for the user that runs assay", err)
+	}
+	secret := bytes.TrimSpace(data)
+	if len(secret) < 16 {
+		return nil, fmt.Errorf("cannot use the secret in %s: it is shorter than 16 bytes: make one with: openssl rand -hex 32", path)
+	}
+	return secret, nil
+}

@@ -1,0 +1,321 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+
+	"github.com/assay-ci/assay"
+)
+
+// Planner turns events into executions.
+type Planner struct {
+	Store    PlanStore
+	Repos    Repos
+	Checks   func(fs.FS) []Check // reads every formula of a check repository
+	Packages Packages
+	Queue    Queue
+	Page     func(kind, id string) string // address of a page: ("executions", UUID)
+	Log      zerolog.Logger
+	Wake     Signal // woken by the intake
+	Planned  func() // told after each event: reports are owed now
+
+	unqueued []assay.Execution // written down, but the queue did not take them yet
+}
+
+const (
+	planTries  = 10 // then the event is given up, after about half an hour
+	planBatch  = 100
+	planPeriod = 5 * time.Second // looks for retries that are due
+)
+
+// Run plans events until ctx ends.
+func (p *Planner) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		n, err := p.planSome(ctx)
+		if err != nil && ctx.Err() == nil {
+			p.Log.Error().Err(err).Msg("cannot plan events")
+		}
+		if n < planBatch || err != nil {
+			p.Wake.wait(ctx, planPeriod)
+		}
+	}
+	return nil
+}
+
+func (p *Planner) planSome(ctx context.Context) (int, error) {
+	if err := p.publish(ctx); err != nil {
+		return 0, err
+	}
+	events, err := p.Store.NewEvents(ctx, planBatch)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range events {
+		if err := p.plan(ctx, e); err != nil {
+			return 0, err
+		}
+		p.Planned()
+	}
+	return len(events), nil
+}
+
+// planned is what one event comes to.
+type planned struct {
+	executions []assay.Execution
+	note       string // why there is nothing to run
+}
+
+// plan works one event out and writes it down. Its error is the store's; what
+// is wrong with the event or a repository becomes the event's note.
+func (p *Planner) plan(ctx context.Context, e assay.EventRecord) error {
+	out, target, err := p.work(ctx, e.Event)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	log := p.Log.With().Str("event", e.ID).Str("kind", string(e.Kind)).Logger()
+	if err != nil {
+		return p.failed(ctx, e, target, err)
+	}
+	var reports []assay.Report
+	for _, x := range out.executions {
+		reports = append(reports, p.firstReports(x)...)
+	}
+	if err := p.Store.PlanEvent(ctx, e.ID, out.note, out.executions, reports); err != nil {
+		return fmt.Errorf("cannot write the plan of event %s: %w", e.ID, err)
+	}
+	log.Info().Int("executions", len(out.executions)).Str("note", out.note).Msg("event planned")
+	for _, x := range out.executions {
+		if x.State == assay.StateQueued {
+			p.unqueued = append(p.unqueued, x)
+		}
+	}
+	return p.publish(ctx)
+}
+
+// publish hands executions to the queue, in order. What it does not take stays
+// for the next round; after a restart the queue is filled from the store.
+func (p *Planner) publish(ctx context.Context) error {
+	for len(p.unqueued) > 0 {
+		x := p.unqueued[0]
+		if err := p.Queue.Publish(ctx, x); err != nil {
+			return fmt.Errorf("cannot queue execution %s: %w", x.ID, err)
+		}
+		p.unqueued = p.unqueued[1:]
+		p.Log.Info().Str("event", x.EventID).Str("execution", x.ID).
+			Str("package", x.Package).Str("check", x.Check).Msg("execution queued")
+	}
+	return nil
+}
+
+// failed retries an event later, or gives it up and says so on its commit.
+func (p *Planner) failed(ctx context.Context, e assay.EventRecord, target assay.Commit, err error) error {
+	tries := e.Tries + 1
+	p.Log.Warn().Str("event", e.ID).Int("try", tries).Err(err).Msg("cannot plan the event")
+	if tries < planTries {
+		return p.Store.EventTried(ctx, e.ID, err.Error(), time.Now().Add(backoff(tries, time.Second, 10*time.Minute)))
+	}
+	var reports []assay.Report
+	if target.Repo != "" {
+		reports = append(reports, assay.Report{Kind: assay.ReportStatus, Commit: target, Status: assay.Status{
+			Context: "assay", State: assay.StatusError,
+			Description: oneLine(err.Error()), URL: p.Page("events", e.ID),
+		}})
+	}
+	return p.Store.FailEvent(ctx, e.ID, err.Error(), reports)
+}
+
+// work decides what one event calls for, and on which commit it reports.
+func (p *Planner) work(ctx context.Context, e assay.Event) (planned, assay.Commit, error) {
+	switch e.Kind {
+	case assay.EventBuild:
+		return p.build(ctx, e)
+	case assay.EventPush, assay.EventPullRequest:
+		if pkg, ok := p.Packages.ByChecks(e.Repo); ok {
+			return p.checkChange(ctx, e, pkg)
+		}
+		if pkg, ok := p.Packages.BySource(e.Repo); ok {
+			return p.sourceChange(ctx, e, pkg)
+		}
+		return planned{note: fmt.Sprintf("no package has the repository %s: add it under packages in the configuration", e.Repo)}, assay.Commit{}, nil
+	}
+	return planned{note: fmt.Sprintf("nothing is done about a %s", e.Kind)}, assay.Commit{}, nil
+}
+
+// build runs every check of the package that wants builds.
+func (p *Planner) build(ctx context.Context, e assay.Event) (planned, assay.Commit, error) {
+	pkg, ok := p.Packages.ByName(e.Build.Package)
+	if !ok {
+		return planned{note: fmt.Sprintf("no check repository is known for %s: add it under packages in the configuration", e.Build.Package)}, assay.Commit{}, nil
+	}
+	target := assay.Commit{}
+	if pkg.Source != "" && e.Commit != "" {
+		target = assay.Commit{Repo: pkg.Source, SHA: e.Commit}
+	}
+	out, err := p.onBranch(ctx, e, pkg, buildItem(e), target)
+	return out, target, err
+}
+
+// sourceChange runs the checks that look at the package's source.
+func (p *Planner) sourceChange(ctx context.Context, e assay.Event, pkg assay.Package) (planned, assay.Commit, error) {
+	target := assay.Commit{Repo: pkg.Source, SHA: e.Commit, PullRequest: e.PullRequest}
+	it := commitItem(pkg.Name, e.Commit)
+	if e.Kind == assay.EventPullRequest {
+		if !e.Trusted {
+			return planned{note: outsider}, target, nil
+		}
+		it.name, it.typ = fmt.Sprintf("%s/pull/%d", Canonical(pkg.Source), e.PullRequest), assay.TypePullRequest
+	}
+	out, err := p.onBranch(ctx, e, pkg, it, target)
+	return out, target, err
+}
+
+const outsider = "the pull request's author may not write to the repository, and nobody who may has approved it"
+
+// onBranch runs what the check branch for the event holds.
+func (p *Planner) onBranch(ctx context.Context, e assay.Event, pkg assay.Package, it item, target assay.Commit) (planned, error) {
+	branch, commit, err := p.Repos.Resolve(ctx, pkg.Checks, branches(e, pkg))
+	if err != nil {
+		return planned{}, err
+	}
+	checks, err := p.checksAt(ctx, pkg.Checks, commit)
+	if err != nil {
+		return planned{}, err
+	}
+	var out planned
+	for _, c := range checks {
+		if c.Err == nil && !c.Wants(it.typ) {
+			continue
+		}
+		x := p.execution(e, pkg, c, it, target)
+		x.ChecksBranch, x.ChecksCommit = branch, commit
+		out.executions = append(out.executions, x)
+	}
+	if len(out.executions) == 0 {
+		out.note = fmt.Sprintf("none of the %d checks of %s on branch %s wants a %s", len(checks), pkg.Name, branch, it.typ)
+	}
+	return out, nil
+}
+
+func (p *Planner) checksAt(ctx context.Context, address, commit string) ([]Check, error) {
+	tree, err := p.Repos.Tree(ctx, address, commit)
+	if err != nil {
+		return nil, err
+	}
+	return p.Checks(tree), nil
+}
+
+// checkChange tries the checks that a push to a check repository changed: on
+// the package's latest known build, else on the head of its own repository.
+func (p *Planner) checkChange(ctx context.Context, e assay.Event, pkg assay.Package) (planned, assay.Commit, error) {
+	target := assay.Commit{Repo: pkg.Checks, SHA: e.Commit, PullRequest: e.PullRequest}
+	ref := e.Ref
+	if e.Kind == assay.EventPullRequest {
+		if !e.Trusted {
+			return planned{note: outsider}, target, nil
+		}
+		ref = fmt.Sprintf("refs/pull/%d/head", e.PullRequest)
+	}
+	if err := p.Repos.FetchCommit(ctx, pkg.Checks, e.Commit, ref); err != nil {
+		return planned{}, target, err
+	}
+	checks, err := p.checksAt(ctx, pkg.Checks, e.Commit)
+	if err != nil {
+		return planned{}, target, err
+	}
+	changed, err := p.Repos.ChangedPaths(ctx, pkg.Checks, e.Before, e.Commit)
+	if err != nil {
+		return planned{}, target, err
+	}
+	it, known, err := p.trialItem(ctx, pkg)
+	if err != nil {
+		return planned{}, target, err
+	}
+	var out planned
+	for _, c := range checks {
+		if touches(changed, path.Dir(c.Path)) {
+			out.executions = append(out.executions, p.trial(e, pkg, c, it, known, target))
+		}
+	}
+	if len(out.executions) == 0 {
+		out.note = fmt.Sprintf("none of the %d checks changed", len(checks))
+	}
+	return out, target, nil
+}
+
+// trialItem is what a changed check is tried on; known is false when the
+// package has neither a build nor a repository.
+func (p *Planner) trialItem(ctx context.Context, pkg assay.Package) (it item, known bool, err error) {
+	build, err := p.Store.LatestBuild(ctx, pkg.Name)
+	if err == nil {
+		return buildItem(build), true, nil
+	}
+	if !errors.Is(err, assay.ErrNotFound) {
+		return item{}, false, err
+	}
+	if pkg.Source == "" {
+		return item{name: pkg.Name, typ: assay.TypeBuild, arch: "noarch"}, false, nil
+	}
+	_, commit, err := p.Repos.Resolve(ctx, pkg.Source, nil)
+	return commitItem(pkg.Name, commit), err == nil, err
+}
+
+// trial is the execution of one changed check, skipped when there is nothing
+// that it could look at.
+func (p *Planner) trial(e assay.Event, pkg assay.Package, c Check, it item, known bool, target assay.Commit) assay.Execution {
+	x := p.execution(e, pkg, c, it, target)
+	x.ChecksCommit, x.ChecksBranch = e.Commit, strings.TrimPrefix(e.Ref, "refs/heads/")
+	if x.State == assay.StateQueued && (!known || !c.Wants(it.typ)) {
+		x.State, x.Verdict, x.Finished = assay.StateFinished, assay.VerdictSkipped, x.Created
+		x.Reason = fmt.Sprintf("no build of %s is known yet: the check runs on the next one", pkg.Name)
+	}
+	return x
+}
+
+// execution is one check on one item; a formula that cannot be read is an
+// execution that has errored already, so that its commit says so.
+func (p *Planner) execution(e assay.Event, pkg assay.Package, c Check, it item, target assay.Commit) assay.Execution {
+	x := assay.Execution{
+		ID: uuid.Must(uuid.NewV7()).String(), EventID: e.ID,
+		Package: pkg.Name, Check: c.Name, Path: c.Path, ChecksRepo: pkg.Checks,
+		SourceRepo: pkg.Source, SourceCommit: it.source,
+		Item: it.name, Type: it.typ, Arch: it.arch, Builds: it.builds,
+		Target: target, State: assay.StateQueued, Created: time.Now().UTC(),
+	}
+	if x.SourceCommit == "" {
+		x.SourceRepo = ""
+	}
+	if c.Err != nil {
+		x.State, x.Verdict, x.Finished = assay.StateFinished, assay.VerdictErrored, x.Created
+		x.Reason = oneLineOf(c.Err.Error(), 1000)
+	}
+	return x
+}
+
+// firstReports are owed as soon as an execution exists.
+func (p *Planner) firstReports(x assay.Execution) []assay.Report {
+	if x.State == assay.StateFinished {
+		return FinalReports(x, p.Page, false)
+	}
+	if x.Target.Repo == "" {
+		return nil
+	}
+	return []assay.Report{statusReport(x, assay.StatusPending, "queued", p.Page)}
+}
+
+// touches tells whether one of the paths lies in dir.
+func touches(paths []string, dir string) bool {
+	for _, name := range paths {
+		if dir == "." || strings.HasPrefix(name, dir+"/") {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,135 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/assay-ci/assay"
+)
+
+// Execute makes one attempt at an execution. Its error is for an attempt that
+// must not be concluded: ctx ended, or step was refused.
+type Execute func(ctx context.Context, x assay.Execution, step func(context.Context, assay.StepRun) error) (assay.Conclusion, error)
+
+// Worker takes executions from the queue and sees each through to its verdict.
+type Worker struct {
+	Store    WorkStore
+	Queue    Queue
+	Execute  Execute
+	Page     func(kind, id string) string
+	Log      zerolog.Logger
+	Finished func() // told after each verdict: reports are owed now
+}
+
+const (
+	// maxFailures is how often an execution may fail for reasons of ours before
+	// its verdict is an error.
+	maxFailures = 3
+	// maxAttempts ends an execution that takes its runner down each time.
+	maxAttempts = 10
+	retryDelay  = 2 * time.Second
+	storeTime   = 30 * time.Second
+)
+
+// Run works on one execution after the other until ctx ends.
+func (w *Worker) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		lease, err := w.Queue.Next(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				w.Log.Error().Err(err).Msg("cannot take an execution from the queue")
+				NewSignal().wait(ctx, retryDelay)
+			}
+			continue
+		}
+		w.work(ctx, lease)
+	}
+	return nil
+}
+
+// work makes one attempt and answers for the lease.
+func (w *Worker) work(ctx context.Context, lease Lease) {
+	log := w.Log.With().Str("execution", lease.Execution()).Logger()
+	again, err := w.attempt(ctx, lease, log)
+	if ctx.Err() != nil {
+		// The program is ending: the execution stays on the queue, and the next
+		// start begins it anew.
+		return
+	}
+	answer, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTime)
+	defer cancel()
+	switch {
+	case errors.Is(err, assay.ErrFenced), errors.Is(err, assay.ErrFinished), errors.Is(err, assay.ErrNotFound):
+		log.Warn().Err(err).Msg("execution left alone")
+		err = lease.Done(answer)
+	case err != nil:
+		log.Error().Err(err).Msg("cannot see the execution through")
+		err = lease.Release(answer, retryDelay)
+	case again:
+		err = lease.Release(answer, retryDelay)
+	default:
+		err = lease.Done(answer)
+	}
+	if err != nil {
+		log.Error().Err(err).Msg("cannot answer for the lease")
+	}
+}
+
+// attempt begins the execution, runs it and concludes it; again asks for
+// another attempt.
+func (w *Worker) attempt(ctx context.Context, lease Lease, log zerolog.Logger) (again bool, err error) {
+	x, err := w.Store.Begin(ctx, lease.Execution(), lease.Redelivered())
+	if err != nil {
+		return false, err
+	}
+	log = log.With().Str("package", x.Package).Str("check", x.Check).Int("attempt", x.Attempt).Logger()
+	log.Info().Str("item", x.Item).Msg("execution begun")
+	c := assay.Conclusion{Verdict: assay.VerdictErrored, Reason: fmt.Sprintf("interrupted %d times: its runner did not live to see the end", maxAttempts)}
+	if x.Attempt <= maxAttempts {
+		kept, release := lease.Keep(ctx)
+		c, err = w.Execute(kept, x, func(ctx context.Context, run assay.StepRun) error {
+			return w.Store.Step(ctx, x.ID, run)
+		})
+		release()
+		if err != nil {
+			return false, err
+		}
+	}
+	return w.conclude(context.WithoutCancel(ctx), x, c, log)
+}
+
+// conclude writes the verdict down, or puts the execution back on the queue
+// when the attempt says nothing about the check.
+func (w *Worker) conclude(ctx context.Context, x assay.Execution, c assay.Conclusion, log zerolog.Logger) (again bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	if c.Retry {
+		failures, err := w.Store.Retry(ctx, x.ID, x.Attempt, c.Reason)
+		if err != nil {
+			return false, err
+		}
+		if failures < maxFailures {
+			log.Warn().Str("reason", c.Reason).Int("failures", failures).Msg("execution will be tried again")
+			return true, nil
+		}
+		if x, err = w.Store.Begin(ctx, x.ID, true); err != nil {
+			return false, err
+		}
+		c.Reason = fmt.Sprintf("%s (tried %d times)", c.Reason, failures)
+	}
+	x.State, x.Verdict, x.Reason = assay.StateFinished, c.Verdict, c.Reason
+	commented, err := w.Store.CommentSent(ctx, x.Target)
+	if err != nil {
+		return false, err
+	}
+	if err := w.Store.Conclude(ctx, x.ID, x.Attempt, c, FinalReports(x, w.Page, commented)); err != nil {
+		return false, err
+	}
+	log.Info().Str("verdict", string(c.Verdict)).Str("reason", c.Reason).Msg("execution finished")
+	w.Finished()
+	return false, nil
+}

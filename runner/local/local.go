@@ -1,0 +1,128 @@
+// Package local is this machine as a Machine: commands run as the user who
+// started the program, in a directory that is removed afterwards. It keeps a
+// check apart from nothing; it is for a maintainer's own checks.
+package local
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/assay-ci/assay/runner"
+)
+
+// Machines hands out directories of this machine.
+type Machines struct {
+	Parent string // where the directories are made; "" for the system's temporary one
+	Keep   bool   // leave the directory behind on Close
+}
+
+var _ runner.Machines = Machines{}
+
+// Boot makes a directory; Spec is not looked at.
+func (m Machines) Boot(ctx context.Context, _ runner.Spec) (runner.Machine, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(m.Parent, "assay-run-")
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a directory to run in: %w", err)
+	}
+	return &machine{dir: dir, keep: m.Keep}, nil
+}
+
+type machine struct {
+	dir  string
+	keep bool
+	once sync.Once
+	err  error
+}
+
+func (m *machine) Dir() string { return m.dir }
+
+// lingering is how long a command's output is still read after it has exited
+// while a process that it left behind holds on to it.
+const lingering = time.Second
+
+func (m *machine) Run(ctx context.Context, cmd runner.Command) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	c := exec.CommandContext(ctx, cmd.Argv[0], cmd.Argv[1:]...)
+	c.Dir, c.Env = cmd.Dir, append(os.Environ(), cmd.Env...)
+	if c.Dir == "" {
+		c.Dir = m.dir
+	}
+	c.Stdin, c.Stdout, c.Stderr = cmd.Stdin, cmd.Stdout, cmd.Stderr
+	// A group of its own, so that what the command started ends with it when
+	// time is up.
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
+	c.WaitDelay = lingering
+	return exitCode(ctx, c.Run())
+}
+
+// exitCode tells a command's own exit from our failing to run it.
+func exitCode(ctx context.Context, err error) (int, error) {
+	if ctx.Err() != nil {
+		return 0, fmt.Errorf("the command was stopped: %w", ctx.Err())
+	}
+	var exit *exec.ExitError
+	switch {
+	case err == nil || errors.Is(err, exec.ErrWaitDelay):
+		return 0, nil
+	case errors.As(err, &exit):
+		status, _ := exit.Sys().(syscall.WaitStatus)
+		if status.Signaled() {
+			return 128 + int(status.Signal()), nil
+		}
+		return exit.ExitCode(), nil
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
+		return 127, nil
+	}
+	return 0, fmt.Errorf("cannot run the command: %w", err)
+}
+
+func (m *machine) Push(ctx context.Context, dir string, tar io.Reader) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("cannot make %s: %w", dir, err)
+	}
+	return m.tar(ctx, runner.Command{Argv: []string{"tar", "-x", "-C", dir, "-f", "-"}, Stdin: tar})
+}
+
+func (m *machine) Pull(ctx context.Context, dir string, tar io.Writer) error {
+	return m.tar(ctx, runner.Command{Argv: []string{"tar", "-c", "-C", dir, "-f", "-", "."}, Stdout: tar})
+}
+
+func (m *machine) tar(ctx context.Context, cmd runner.Command) error {
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	exit, err := m.Run(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	if exit != 0 {
+		return fmt.Errorf("cannot copy: tar exited with %d: %s", exit, bytes.TrimSpace(said.Bytes()))
+	}
+	return nil
+}
+
+func (m *machine) Close() error {
+	m.once.Do(func() {
+		if m.keep {
+			return
+		}
+		m.err = os.RemoveAll(m.dir)
+	})
+	if m.err != nil {
+		return fmt.Errorf("cannot remove the run's directory: %w: remove %s by hand", m.err, m.dir)
+	}
+	return nil
+}
