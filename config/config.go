@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/assay-ci/assay"
 )
 
 // Config is the whole configuration. config/example.yml documents every key and
@@ -48,6 +50,11 @@ type Package struct {
 	Checks string `yaml:"checks"` // address of the check repository; * as in name
 	Source string `yaml:"source"` // address of the package's own repository, where statuses land
 	Branch string `yaml:"branch"` // check branch to use when there is none for the release
+}
+
+// Package is the entry as the rest of the program knows it.
+func (p Package) Package() assay.Package {
+	return assay.Package{Name: p.Name, Checks: p.Checks, Source: p.Source, Branch: p.Branch}
 }
 
 // Forges holds the credentials for each forge.

@@ -1,0 +1,52 @@
+# Everything is a target; `make` alone lists them.
+
+BIN   ?= $(CURDIR)/bin
+GO    ?= go
+FLAGS  = -trimpath -ldflags='-s -w'
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: setup build ## see the whole product work, on this machine, with real parts
+	@$(BIN)/assay demo $(DEMO)
+
+.PHONY: test
+test: setup-test build image lint ## run every test, on real virtual machines too
+	$(GO) test -race -shuffle=on -timeout 20m -p 2 ./...
+
+.PHONY: build
+build: ## build assay and the guest's agent into bin/
+	@CGO_ENABLED=0 $(GO) build $(FLAGS) -o $(BIN)/ ./cmd/assay ./cmd/assay-agent
+
+.PHONY: image
+image: setup build ## build the guest image, once
+	@$(BIN)/assay image build --if-needed
+
+.PHONY: lint
+lint: ## gofmt, vet, staticcheck
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+FUZZTIME ?= 1m
+.PHONY: fuzz
+fuzz: ## fuzz every parser of hostile input, FUZZTIME (1m) each
+	@scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: setup
+setup: ## install what this host lacks
+	@scripts/setup.sh
+
+.PHONY: setup-test
+setup-test:
+	@scripts/setup.sh test
+
+.PHONY: clean
+clean: ## remove what was built here; images stay (assay image remove)
+	rm -rf $(BIN)

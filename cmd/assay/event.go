@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/assay-ci/assay/config"
+	"github.com/assay-ci/assay/webhook"
+)
+
+func newEventCommand(e *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "event",
+		Short: "Tell a server what happened",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newEventSendCommand(e))
+	return cmd
+}
+
+// buildEvent is the body of a build event; see package webhook.
+type buildEvent struct {
+	Package    string   `json:"package"`
+	Version    string   `json:"version"`
+	Release    string   `json:"release"`
+	Arch       string   `json:"arch,omitempty"`
+	Commit     string   `json:"commit"`
+	BuildID    string   `json:"build_id"`
+	Repository string   `json:"repository,omitempty"`
+	Branch     string   `json:"branch,omitempty"`
+	Artifacts  []string `json:"artifacts,omitempty"`
+}
+
+func newEventSendCommand(e *env) *cobra.Command {
+	var (
+		b                            buildEvent
+		server, secretFile, delivery string
+		asJSON                       bool
+	)
+	cmd := &cobra.Command{
+		Use:   "send",
+		Short: "Report a completed build, as a build system does",
+		Long: `Send posts a signed "build completed" event to SERVER/hooks/build. A build
+system without a webhook of its own calls it at the end of a build.`,
+		Example: `  assay event send --server http://127.0.0.1:8087 --secret-file webhook.secret \
+      --package rpms/hello --version 1.0 --release 1.fc42 --commit $(git rev-parse HEAD)`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			secret, err := config.ReadSecret(secretFile)
+			if err != nil {
+				return err
+			}
+			if delivery == "" {
+				delivery = uuid.NewString()
+			}
+			if b.BuildID == "" {
+				b.BuildID = delivery
+			}
+			receipt, err := postBuild(cmd.Context(), server, delivery, secret, b)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(e.out).Encode(receipt)
+			}
+			switch {
+			case receipt.Ignored != "":
+				fmt.Fprintf(e.out, "taken, but nothing is done about it: %s\n%s\n", receipt.Ignored, receipt.URL)
+			case !receipt.Fresh:
+				fmt.Fprintf(e.out, "known already: %s\n", receipt.URL)
+			default:
+				fmt.Fprintf(e.out, "taken: %s\n", receipt.URL)
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&server, "server", "http://"+config.Default().Listen, "the server's address")
+	f.StringVar(&secretFile, "secret-file", "", "file with the webhook secret")
+	f.StringVar(&b.Package, "package", "", "package, such as rpms/hello")
+	f.StringVar(&b.Version, "version", "", "its version")
+	f.StringVar(&b.Release, "release", "", "its release, such as 1.fc42")
+	f.StringVar(&b.Arch, "arch", "", "architecture of the build")
+	f.StringVar(&b.Commit, "commit", "", "commit it was built from")
+	f.StringVar(&b.BuildID, "build-id", "", "the build system's own id (default: the delivery's)")
+	f.StringVar(&b.Repository, "repository", "", "address it was built from, for the record")
+	f.StringVar(&b.Branch, "branch", "", "check branch to use, instead of the release's")
+	f.StringArrayVar(&b.Artifacts, "artifact", nil, "address of what was built; may be repeated")
+	f.StringVar(&delivery, "delivery", "", "id of this delivery: the same one again is the same event (default: a new one)")
+	f.BoolVar(&asJSON, "json", false, "print the receipt as JSON")
+	require(cmd, "secret-file", "package", "version", "release", "commit")
+	return cmd
+}
+
+func postBuild(ctx context.Context, server, delivery string, secret []byte, b buildEvent) (webhook.Receipt, error) {
+	body, err := json.Marshal(b)
+	if err != nil {
+		return webhook.Receipt{}, err
+	}
+	return webhook.Post(ctx, nil, server, "build", delivery, secret, body)
+}

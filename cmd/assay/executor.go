@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"time"
+
+	"github.com/assay-ci/assay"
+	"github.com/assay-ci/assay/checks"
+	"github.com/assay-ci/assay/config"
+	"github.com/assay-ci/assay/fetch"
+	"github.com/assay-ci/assay/repo"
+	"github.com/assay-ci/assay/results"
+	"github.com/assay-ci/assay/runner"
+)
+
+// executor makes one attempt at an execution for a worker: it brings together
+// what the rooms offer.
+type executor struct {
+	repos   *repo.Cache
+	files   *results.Files
+	builds  *fetch.Client
+	runner  *runner.Runner
+	scratch string // emptied at start: a killed attempt's directory lies here
+	image   string // for formulas that name none
+}
+
+// buildLimit bounds what one execution downloads, in bytes.
+const buildLimit = 4 << 30
+
+func newExecutor(cfg config.Config, repos *repo.Cache, files *results.Files, machines runner.Machines) (*executor, error) {
+	scratch := filepath.Join(cfg.Data, "scratch")
+	if err := errors.Join(os.RemoveAll(scratch), os.MkdirAll(scratch, 0o700)); err != nil {
+		return nil, fmt.Errorf("cannot make the scratch directory: %w", err)
+	}
+	return &executor{
+		repos: repos, files: files, scratch: scratch, image: cfg.Machines.Image,
+		builds: &fetch.Client{HTTP: &http.Client{Timeout: 30 * time.Minute}, From: cfg.Builds.From, Bytes: buildLimit},
+		runner: newRunner(cfg, machines),
+	}, nil
+}
+
+func newRunner(cfg config.Config, machines runner.Machines) *runner.Runner {
+	limits := runner.Limits{Time: cfg.Limits.Time, Boot: cfg.Limits.Boot, Log: int64(cfg.Limits.Log)}
+	if cfg.Limits.Artifacts > 0 || cfg.Limits.ArtifactFiles > 0 {
+		limits.Artifacts = runner.DefaultLimits().Artifacts
+		if cfg.Limits.Artifacts > 0 {
+			limits.Artifacts.Bytes = int64(cfg.Limits.Artifacts)
+		}
+		if cfg.Limits.ArtifactFiles > 0 {
+			limits.Artifacts.Files = cfg.Limits.ArtifactFiles
+		}
+	}
+	return &runner.Runner{Machines: machines, Limits: limits, ParseResults: checks.ParseResults}
+}
+
+// execute is a dispatch.Execute.
+func (x *executor) execute(ctx context.Context, e assay.Execution, step func(context.Context, assay.StepRun) error) (assay.Conclusion, error) {
+	dir, err := os.MkdirTemp(x.scratch, e.ID+"-")
+	if err != nil {
+		return assay.Conclusion{}, fmt.Errorf("cannot make the execution's directory: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	log, err := x.files.Log(e.ID, e.Attempt)
+	if err != nil {
+		return assay.Conclusion{}, err
+	}
+	defer log.Close()
+	job := runner.Job{Execution: e, Log: log, Step: step, Vars: itemVars(e)}
+	job.Console = func(b []byte) error { return x.files.SaveConsole(e.ID, e.Attempt, b) }
+	formula, err := x.prepare(ctx, &job, dir)
+	if ctx.Err() != nil {
+		return assay.Conclusion{}, context.Cause(ctx)
+	}
+	if err != nil {
+		runner.NewLog(log, 0, func() {}).Say(0, "%v", err)
+		var mistakes checks.Mistakes
+		return assay.Conclusion{
+			Verdict: assay.VerdictErrored, Reason: err.Error(),
+			Retry: !errors.As(err, &mistakes) && !errors.Is(err, fetch.ErrNotAllowed),
+		}, nil
+	}
+	job.Spec = specOf(formula, e, x.image)
+	return x.runner.Run(ctx, job)
+}
+
+// prepare fetches what the execution needs; its error says nothing about the
+// check, unless it is checks.Mistakes.
+func (x *executor) prepare(ctx context.Context, job *runner.Job, dir string) (*checks.Formula, error) {
+	e := job.Execution
+	var err error
+	if job.Trees, err = runner.MakeDirs(dir); err != nil {
+		return nil, err
+	}
+	if job.Artifacts, err = x.files.ArtifactsDir(e.ID, e.Attempt); err != nil {
+		return nil, err
+	}
+	work := job.Trees[assay.VarWorkdir]
+	if err := x.checkout(ctx, e.ChecksRepo, e.ChecksCommit, path.Dir(e.Path), work); err != nil {
+		return nil, err
+	}
+	if e.SourceRepo != "" {
+		if err := x.checkout(ctx, e.SourceRepo, e.SourceCommit, "", job.Trees[assay.VarSources]); err != nil {
+			return nil, err
+		}
+	}
+	if err := x.builds.All(ctx, e.Builds, job.Trees[assay.VarBuilds]); err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(filepath.Join(work, path.Base(e.Path)))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the formula: %w", err)
+	}
+	formula, err := checks.Parse(e.Path, data)
+	if err != nil {
+		return nil, err
+	}
+	job.Plan, err = formula.Plan(job.Vars)
+	return formula, err
+}
+
+// checkout writes one commit's tree; "." and "" are the whole of it.
+func (x *executor) checkout(ctx context.Context, address, commit, sub, dir string) error {
+	if sub == "." {
+		sub = ""
+	}
+	var refs []string
+	if err := x.repos.FetchCommit(ctx, address, commit, refs...); err != nil {
+		return err
+	}
+	return x.repos.Checkout(ctx, address, commit, sub, dir)
+}
+
+// itemVars are the variables that come with the item.
+func itemVars(e assay.Execution) assay.Vars {
+	return assay.Vars{
+		assay.VarItem: e.Item, assay.VarType: e.Type, e.Type: e.Item, assay.VarArch: e.Arch,
+		assay.VarUUID: e.ID, assay.VarPackage: e.Package,
+	}
+}
+
+// specOf is the machine that a formula asks for.
+func specOf(f *checks.Formula, e assay.Execution, image string) runner.Spec {
+	env := f.Environment
+	if env.Image != "" {
+		image = env.Image
+	}
+	return runner.Spec{
+		Execution: e.ID, Image: image, Arch: e.Arch,
+		CPUs: env.CPUs, Memory: env.Memory, Disk: env.Disk,
+	}
+}

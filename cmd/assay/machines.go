@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/rs/zerolog"
+
+	"github.com/assay-ci/assay/config"
+	"github.com/assay-ci/assay/runner"
+	"github.com/assay-ci/assay/runner/image"
+	"github.com/assay-ci/assay/runner/libvirt"
+	"github.com/assay-ci/assay/runner/local"
+)
+
+// openMachines opens the kind of machines that the configuration asks for.
+func openMachines(ctx context.Context, cfg config.Config, log zerolog.Logger) (runner.Machines, func() error, error) {
+	if cfg.Machines.Kind == "local" {
+		log.Warn().Msg("checks run on this host, without any protection: machines.kind is local")
+		return local.Machines{Parent: filepath.Join(cfg.Data, "scratch")}, func() error { return nil }, nil
+	}
+	m, err := libvirt.Open(ctx, libvirtOptions(cfg, log))
+	if err != nil {
+		return nil, nil, err
+	}
+	return m, m.Close, nil
+}
+
+func libvirtOptions(cfg config.Config, log zerolog.Logger) libvirt.Options {
+	return libvirt.Options{
+		URI: cfg.Machines.URI, ImageRoot: imageRoot(cfg), Image: cfg.Machines.Image,
+		Dir: filepath.Join(cfg.Data, "machines"), KVM: cfg.Machines.KVM,
+		BootTimeout: cfg.Limits.Boot, Log: log,
+	}
+}
+
+// imageRoot is where the images lie: shared by everything of one user.
+func imageRoot(cfg config.Config) string {
+	if cfg.Machines.Images != "" {
+		return cfg.Machines.Images
+	}
+	return filepath.Join(config.DataHome(), "images")
+}
+
+func images(cfg config.Config) image.Store { return image.Store{Root: imageRoot(cfg)} }
+
+// agentPath finds the program that goes into guests: beside this one, unless
+// the configuration says where.
+func agentPath(cfg config.Config) (string, error) {
+	if cfg.Machines.Agent != "" {
+		return cfg.Machines.Agent, nil
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("cannot find assay-agent: %w", err)
+	}
+	agent := filepath.Join(filepath.Dir(exe), "assay-agent")
+	if _, err := os.Stat(agent); err != nil {
+		return "", fmt.Errorf("cannot find assay-agent beside assay: %w: make build puts it there", err)
+	}
+	return agent, nil
+}

@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gorilla/mux"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/assay-ci/assay/bus"
+	"github.com/assay-ci/assay/config"
+	"github.com/assay-ci/assay/dispatch"
+	"github.com/assay-ci/assay/repo"
+	"github.com/assay-ci/assay/results"
+	"github.com/assay-ci/assay/runner"
+	"github.com/assay-ci/assay/web"
+	"github.com/assay-ci/assay/webhook"
+)
+
+// server is assay serve: intake, story, engine, machines and pages in one
+// process.
+type server struct {
+	cfg      config.Config
+	log      zerolog.Logger
+	secrets  [][]byte
+	listener net.Listener
+	url      string // without a slash at the end
+
+	store    *results.Store
+	repos    *repo.Cache
+	bus      *bus.Bus
+	machines runner.Machines
+
+	planWake   dispatch.Signal
+	reportWake dispatch.Signal
+
+	closers []func() error // in the order of opening
+}
+
+// newServer opens everything, in the order in which it is needed. Close it
+// whatever Run returns.
+func newServer(ctx context.Context, cfg config.Config, log zerolog.Logger) (s *server, err error) {
+	s = &server{cfg: cfg, log: log, planWake: dispatch.NewSignal(), reportWake: dispatch.NewSignal()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if s.secrets, err = cfg.Secrets(); err != nil {
+		return s, err
+	}
+	// The listener first: a second server on the same address ends here, before
+	// it touches anything of the first.
+	if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+		return s, fmt.Errorf("cannot listen: %w: stop the other program or change listen", err)
+	}
+	s.closers = append(s.closers, func() error { s.listener.Close(); return nil })
+	if s.url = strings.TrimRight(cfg.URL, "/"); s.url == "" {
+		s.url = "http://" + s.listener.Addr().String()
+	}
+	// Machines of another user (libvirt's) lie below it.
+	if err := os.MkdirAll(cfg.Data, 0o711); err != nil {
+		return s, fmt.Errorf("cannot make the data directory: %w", err)
+	}
+	if s.store, err = results.Open(ctx, cfg.Data); err != nil {
+		return s, err
+	}
+	s.closers = append(s.closers, s.store.Close)
+	if s.repos, err = repo.Open(filepath.Join(cfg.Data, "mirrors"), repo.DefaultLimits()); err != nil {
+		return s, err
+	}
+	if s.bus, err = bus.Start(ctx, bus.Options{Dir: filepath.Join(cfg.Data, "queue"), Log: log}); err != nil {
+		return s, err
+	}
+	s.closers = append(s.closers, func() error { s.bus.Close(); return nil })
+	machines, closeMachines, err := openMachines(ctx, cfg, log)
+	if err != nil {
+		return s, err
+	}
+	s.machines = machines
+	s.closers = append(s.closers, closeMachines)
+	return s, nil
+}
+
+// Close closes what newServer opened, newest first.
+func (s *server) Close() error {
+	var err error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, s.closers[i]())
+	}
+	s.closers = nil
+	return err
+}
+
+// page is the address of a page of ours.
+func (s *server) page(kind, id string) string { return s.url + "/" + kind + "/" + id }
+
+// Run serves until ctx ends, then lets everything come to its end.
+func (s *server) Run(ctx context.Context) error {
+	if err := s.refill(ctx); err != nil {
+		return err
+	}
+	handler, err := s.handler()
+	if err != nil {
+		return err
+	}
+	loops, err := s.loops()
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, loop := range loops {
+		group.Go(func() error { return loop(ctx) })
+	}
+	group.Go(func() error { return s.serveHTTP(ctx, handler) })
+	if err := s.announce(); err != nil {
+		return err
+	}
+	defer os.Remove(filepath.Join(s.cfg.Data, announcement))
+	s.log.Info().Str("url", s.url).Str("data", s.cfg.Data).Int("packages", len(s.cfg.Packages)).Msg("serving")
+	return group.Wait()
+}
+
+// refill puts everything unfinished back on the queue: what the last process
+// was at when it ended is begun anew, and nothing is there twice.
+func (s *server) refill(ctx context.Context) error {
+	unfinished, err := s.store.Requeue(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot read what is unfinished: %w", err)
+	}
+	if err := s.bus.Purge(ctx); err != nil {
+		return fmt.Errorf("cannot empty the queue: %w", err)
+	}
+	for _, e := range unfinished {
+		if err := (queue{s.bus}).Publish(ctx, e); err != nil {
+			return fmt.Errorf("cannot queue execution %s: %w", e.ID, err)
+		}
+	}
+	if len(unfinished) > 0 {
+		s.log.Info().Int("executions", len(unfinished)).Msg("taken up again")
+	}
+	return nil
+}
+
+// loops are the parts of the story that run side by side.
+func (s *server) loops() ([]func(context.Context) error, error) {
+	forges, err := newForges(s.cfg, s.repos)
+	if err != nil {
+		return nil, err
+	}
+	executor, err := newExecutor(s.cfg, s.repos, s.store.Files(), s.machines)
+	if err != nil {
+		return nil, err
+	}
+	packages := packagesOf(s.cfg)
+	planner := &dispatch.Planner{
+		Store: s.store, Repos: repos{s.repos}, Checks: readChecks, Packages: packages,
+		Queue: queue{s.bus}, Page: s.page, Log: s.log, Wake: s.planWake, Planned: s.reportWake.Wake,
+	}
+	reporter := &dispatch.Reporter{
+		Outbox: s.store, History: s.store, Refused: refused, Page: s.page, Log: s.log, Wake: s.reportWake,
+		Forge: func(address string) (dispatch.Forge, error) { return forges.For(address) },
+	}
+	worker := &dispatch.Worker{
+		Store: s.store, Queue: queue{s.bus}, Execute: executor.execute,
+		Page: s.page, Log: s.log, Finished: s.reportWake.Wake,
+	}
+	loops := []func(context.Context) error{planner.Run, reporter.Run}
+	for range s.cfg.Machines.Count {
+		loops = append(loops, worker.Run)
+	}
+	return append(loops, s.sweepSpools), nil
+}
+
+func packagesOf(cfg config.Config) dispatch.Packages {
+	var list dispatch.Packages
+	for _, p := range cfg.Packages {
+		list = append(list, p.Package())
+	}
+	return list
+}
+
+// handler is the whole HTTP surface: intake and pages.
+func (s *server) handler() (http.Handler, error) {
+	router := mux.NewRouter().SkipClean(true).UseEncodedPath()
+	keys := webhook.Keys{Secrets: s.secrets}
+	if s.cfg.Webhook.Unsigned && len(s.secrets) == 0 {
+		var err error
+		if keys.Unsigned, err = webhook.AllowUnsigned(s.listener.Addr().String()); err != nil {
+			return nil, err
+		}
+	}
+	webhook.Register(router, webhook.Options{
+		Sources: map[string]webhook.Source{
+			"github": webhook.NewGitHub(keys), "build": webhook.NewBuild(keys), "git": webhook.NewGit(keys),
+		},
+		Inbox: s.store, Log: s.log, PublicURL: s.url, Wake: s.planWake.Wake,
+	})
+	err := web.Register(router, web.Options{
+		Store: s.store, Files: pageFiles{s.store.Files(), s.store}, Log: s.log, Version: version().Version,
+	})
+	return router, err
+}
+
+const shutdownTime = 5 * time.Second
+
+// serveHTTP serves until ctx ends. The limits cut off slow clients.
+func (s *server) serveHTTP(ctx context.Context, handler http.Handler) error {
+	srv := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
+		WriteTimeout:      10 * time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(s.listener) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("cannot serve: %w", err)
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		srv.Close()
+	}
+	<-ended
+	return nil
+}
+
+// announcement is the file that tells other programs of this host where the
+// server is.
+const announcement = "server.json"
+
+// announced is its content.
+type announced struct {
+	Version int    `json:"version"`
+	PID     int    `json:"pid"`
+	URL     string `json:"url"`
+}
+
+func (s *server) announce() error {
+	data, err := json.Marshal(announced{1, os.Getpid(), s.url})
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(s.cfg.Data, announcement)
+	if err := os.WriteFile(file+".new", data, 0o644); err != nil {
+		return fmt.Errorf("cannot say where the server is: %w", err)
+	}
+	return os.Rename(file+".new", file)
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/assay-ci/assay"
+	"github.com/assay-ci/assay/bus"
+	"github.com/assay-ci/assay/checks"
+	"github.com/assay-ci/assay/config"
+	"github.com/assay-ci/assay/dispatch"
+	"github.com/assay-ci/assay/forge"
+	"github.com/assay-ci/assay/repo"
+	"github.com/assay-ci/assay/results"
+)
+
+// The adaptors here let rooms that do not know each other meet.
+
+// repos is a repo.Cache as dispatch wants it.
+type repos struct{ *repo.Cache }
+
+func (r repos) Resolve(ctx context.Context, address string, branches []string) (branch, commit string, err error) {
+	rev, err := r.Cache.Resolve(ctx, address, branches)
+	return rev.Branch, rev.Commit, err
+}
+
+func (r repos) FetchCommit(ctx context.Context, address, commit, ref string) error {
+	if ref == "" {
+		return r.Cache.FetchCommit(ctx, address, commit)
+	}
+	return r.Cache.FetchCommit(ctx, address, commit, ref)
+}
+
+// readChecks is every formula of a tree as dispatch wants it. A tree beyond
+// bounds is one check that cannot be run, so that its commit says why.
+func readChecks(tree fs.FS) ([]dispatch.Check, error) {
+	all, err := checks.LoadEach(tree)
+	var mistakes checks.Mistakes
+	if errors.As(err, &mistakes) {
+		return []dispatch.Check{{Path: ".", Name: "checks", Err: err}}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []dispatch.Check
+	for _, l := range all {
+		c := dispatch.Check{Path: l.Path, Name: l.Path, Err: l.Err}
+		if l.Formula != nil {
+			c.Name, c.Wants = l.Formula.Checkname(), l.Formula.Wants
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+// queue is a bus.Bus as dispatch wants it.
+type queue struct{ *bus.Bus }
+
+func (q queue) Publish(ctx context.Context, e assay.Execution) error {
+	return q.Bus.Publish(ctx, bus.Job{Execution: e.ID, Generation: e.Attempt, Arch: e.Arch})
+}
+
+func (q queue) Next(ctx context.Context) (dispatch.Lease, error) {
+	l, err := q.Bus.Next(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return lease{l}, nil
+}
+
+type lease struct{ *bus.Lease }
+
+func (l lease) Execution() string { return l.Lease.Job.Execution }
+func (l lease) Redelivered() bool { return l.Lease.Redelivered }
+
+// newForges is where statuses go, by address.
+func newForges(cfg config.Config, cache *repo.Cache) (forge.Set, error) {
+	set := forge.Set{Hosts: map[string]forge.Forge{}, Notes: forge.Notes{Editor: cache}}
+	gh := cfg.Forges.GitHub
+	if gh.TokenFile == "" {
+		return set, nil
+	}
+	if _, err := config.ReadSecret(gh.TokenFile); err != nil {
+		return set, err
+	}
+	hub, err := forge.NewGitHub(forge.GitHubOptions{TokenFile: gh.TokenFile, API: gh.API})
+	if err != nil {
+		return set, err
+	}
+	for _, host := range gh.Hosts {
+		set.Hosts[host] = hub
+	}
+	return set, nil
+}
+
+// refused tells a forge's last word from a failure to try again.
+func refused(err error) (forGood bool, after time.Duration) {
+	var permanent *forge.PermanentError
+	var retry *forge.RetryError
+	switch {
+	case errors.As(err, &permanent):
+		return true, 0
+	case errors.As(err, &retry):
+		return false, retry.After
+	}
+	return false, 0
+}
+
+// pageFiles is results.Files as web wants it.
+type pageFiles struct {
+	*results.Files
+	store *results.Store
+}
+
+func (f pageFiles) OpenConsole(id string) (fs.File, error) {
+	attempts, err := f.Attempts(id)
+	if err != nil || len(attempts) == 0 {
+		return nil, errors.Join(assay.ErrNotFound, err)
+	}
+	return f.Files.OpenConsole(id, attempts[len(attempts)-1])
+}

@@ -1,0 +1,62 @@
+#!/bin/sh
+# Installs what assay needs on this host and lacks: nothing when all is there.
+#   scripts/setup.sh        what make demo and assay serve need
+#   scripts/setup.sh test   and what make test needs besides
+# Debian, Ubuntu and Fedora package names; sudo only for a user who is not root.
+set -eu
+
+# PROGRAM  DEBIAN-PACKAGE  FEDORA-PACKAGE; a program is looked for in the PATH
+# and where administrators' programs lie.
+needs='
+git                 git                      git
+python3             python3                  python3
+tar                 tar                      tar
+qemu-system-x86_64  qemu-system-x86          qemu-system-x86-core
+qemu-img            qemu-utils               qemu-img
+libvirtd            libvirt-daemon-system    libvirt-daemon
+libvirtd            libvirt-daemon-driver-qemu libvirt-daemon-driver-qemu
+mmdebstrap          mmdebstrap               mmdebstrap
+fakeroot            fakeroot                 fakeroot
+newuidmap           uidmap                   shadow-utils
+mkfs.ext4           e2fsprogs                e2fsprogs
+'
+test_needs='
+gcc                 gcc                      gcc
+gcc                 libc6-dev                glibc-devel
+ps                  procps                   procps-ng
+'
+[ "${1:-}" = test ] && needs="$needs$test_needs"
+
+PATH="$PATH:/usr/sbin:/sbin"
+if command -v apt-get >/dev/null; then column=2; elif command -v dnf >/dev/null; then column=3; else column=0; fi
+
+missing=$(echo "$needs" | while read -r program debian fedora; do
+    [ -n "$program" ] || continue
+    command -v "$program" >/dev/null && continue
+    echo "$program $debian $fedora"
+done)
+[ -n "$missing" ] || exit 0
+
+packages=$(echo "$missing" | awk -v c="$column" '{ print $c }' | sort -u | tr '\n' ' ')
+if [ "$column" = 0 ]; then
+    echo "cannot install packages: neither apt-get nor dnf is here: install what provides these by hand:" >&2
+    echo "$missing" | awk '{ print "  " $1 }' | sort -u >&2
+    exit 1
+fi
+
+sudo=
+if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || { echo "cannot install $packages: become root, or install sudo" >&2; exit 1; }
+    sudo=sudo
+fi
+
+echo "Installing $packages" >&2
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if [ "$column" = 2 ]; then
+    set -- $sudo env DEBIAN_FRONTEND=noninteractive apt-get
+    { "$@" update && "$@" install -y --no-install-recommends $packages; } >"$log" 2>&1
+else
+    set -- $sudo dnf
+    "$@" install -y --setopt=install_weak_deps=False $packages >"$log" 2>&1
+fi || { tail -n 30 "$log" >&2; echo "cannot install $packages: see above" >&2; exit 1; }
