@@ -171,7 +171,11 @@ func Load(path string) (Config, error) {
 	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
 		return c, fmt.Errorf("cannot read the configuration %s: %s", path, friendly(err))
 	}
-	c.resolve(filepath.Dir(path))
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return c, fmt.Errorf("cannot find the configuration's directory: %w", err)
+	}
+	c.resolve(dir)
 	if err := c.Validate(); err != nil {
 		return c, fmt.Errorf("cannot use the configuration %s: %w", path, err)
 	}

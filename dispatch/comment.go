@@ -99,7 +99,7 @@ func plain(s string) string {
 	var b strings.Builder
 	for _, r := range oneLineOf(s, 500) {
 		switch r {
-		case '\\', '`', '*', '_', '[', ']', '<', '>', '|', '#', '~', '!', '&':
+		case '\\', '`', '*', '_', '[', ']', '<', '>', '|', '#', '~', '&':
 			b.WriteByte('\\')
 		case '@':
 			b.WriteString("@\u200b")

@@ -58,9 +58,11 @@ type Lease interface {
 	Execution() string
 	// Redelivered tells that another worker had it and let it lapse.
 	Redelivered() bool
-	// Keep renews the lease until the returned context is released or the lease
-	// cannot be kept any more, which ends the context.
-	Keep(ctx context.Context) (context.Context, context.CancelFunc)
+	// Keep renews the lease in the background until Done, Release or the end of
+	// ctx. Call it once.
+	Keep(ctx context.Context)
+	// Context is ctx, ended also when the lease cannot be kept any more.
+	Context(ctx context.Context) context.Context
 	// Done takes the execution off the queue.
 	Done(ctx context.Context) error
 	// Release gives it back, to be had again after the delay.

@@ -19,7 +19,7 @@ import (
 type Planner struct {
 	Store    PlanStore
 	Repos    Repos
-	Checks   func(fs.FS) []Check // reads every formula of a check repository
+	Checks   func(fs.FS) ([]Check, error) // reads every formula of a check repository
 	Packages Packages
 	Queue    Queue
 	Page     func(kind, id string) string // address of a page: ("executions", UUID)
@@ -209,7 +209,7 @@ func (p *Planner) checksAt(ctx context.Context, address, commit string) ([]Check
 	if err != nil {
 		return nil, err
 	}
-	return p.Checks(tree), nil
+	return p.Checks(tree)
 }
 
 // checkChange tries the checks that a push to a check repository changed: on

@@ -90,11 +90,10 @@ func (w *Worker) attempt(ctx context.Context, lease Lease, log zerolog.Logger) (
 	log.Info().Str("item", x.Item).Msg("execution begun")
 	c := assay.Conclusion{Verdict: assay.VerdictErrored, Reason: fmt.Sprintf("interrupted %d times: its runner did not live to see the end", maxAttempts)}
 	if x.Attempt <= maxAttempts {
-		kept, release := lease.Keep(ctx)
-		c, err = w.Execute(kept, x, func(ctx context.Context, run assay.StepRun) error {
+		lease.Keep(ctx)
+		c, err = w.Execute(lease.Context(ctx), x, func(ctx context.Context, run assay.StepRun) error {
 			return w.Store.Step(ctx, x.ID, run)
 		})
-		release()
 		if err != nil {
 			return false, err
 		}

@@ -81,7 +81,7 @@ func runDemo(ctx context.Context, e *env, o demoOptions) (err error) {
 	}
 	scenes := []func(context.Context) error{
 		d.image, d.makePackage, d.startServer, d.makeCheckRepository,
-		d.pushMistake, d.pushCheck, d.reportBuilds, d.show,
+		d.pushMistake, d.pushCheck, d.makeBug, d.reportBuilds, d.show,
 	}
 	for _, scene := range scenes {
 		if err := scene(ctx); err != nil {
@@ -125,22 +125,34 @@ func (d *demo) image(ctx context.Context) error {
 	return ensureImage(ctx, d.e, config.Default(), config.Default().Machines.Image)
 }
 
-// makePackage makes rpms/hello with a good commit and one with a bug.
+// makePackage makes rpms/hello with a good commit.
 func (d *demo) makePackage(ctx context.Context) error {
-	d.title("A package, rpms/hello: one good commit, one with a bug")
-	work := d.path("work", "hello")
-	if err := d.quietly(ctx, d.initRepository("rpms/hello", work)...); err != nil {
+	d.title("A package, rpms/hello, in its version 1.0")
+	if err := d.quietly(ctx, d.initRepository("rpms/hello", d.path("work", "hello"))...); err != nil {
 		return err
 	}
-	for _, version := range []string{"1.0", "1.1"} {
-		if err := d.write("hello-"+version, work); err != nil {
-			return err
-		}
-		if err := d.quietly(ctx, d.commitAll(work, "hello "+version)...); err != nil {
-			return err
-		}
+	return d.release(ctx, "1.0")
+}
+
+// release commits a version of the package.
+func (d *demo) release(ctx context.Context, version string) error {
+	work := d.path("work", "hello")
+	if err := d.write("hello-"+version, work); err != nil {
+		return err
+	}
+	if err := d.quietly(ctx, d.commitAll(work, "hello "+version)...); err != nil {
+		return err
 	}
 	return d.shown(ctx, work, "git", "log", "--format=%h %s")
+}
+
+// makeBug is version 1.1: it learns to say goodbye, and forgets names.
+func (d *demo) makeBug(ctx context.Context) error {
+	d.title("The package's version 1.1 brings a bug")
+	if err := d.release(ctx, "1.1"); err != nil {
+		return err
+	}
+	return d.shown(ctx, d.path("work", "hello"), "git", "diff", "--unified=0", "HEAD~1")
 }
 
 // makeCheckRepository makes checks/hello and installs the hooks.

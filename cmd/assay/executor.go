@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path"
@@ -112,7 +113,7 @@ func (x *executor) prepare(ctx context.Context, job *runner.Job, dir string) (*c
 	if err := x.builds.All(ctx, e.Builds, job.Trees[assay.VarBuilds]); err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(filepath.Join(work, path.Base(e.Path)))
+	data, err := readFormula(work, path.Base(e.Path))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the formula: %w", err)
 	}
@@ -124,13 +125,28 @@ func (x *executor) prepare(ctx context.Context, job *runner.Job, dir string) (*c
 	return formula, err
 }
 
+// readFormula reads a file of a checkout, which is a stranger's: no link leads
+// out of dir, and only so much is read as tells that it is too long.
+func readFormula(dir, name string) ([]byte, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, checks.MaxFormula+1))
+}
+
 // checkout writes one commit's tree; "." and "" are the whole of it.
 func (x *executor) checkout(ctx context.Context, address, commit, sub, dir string) error {
 	if sub == "." {
 		sub = ""
 	}
-	var refs []string
-	if err := x.repos.FetchCommit(ctx, address, commit, refs...); err != nil {
+	if err := x.repos.FetchCommit(ctx, address, commit); err != nil {
 		return err
 	}
 	return x.repos.Checkout(ctx, address, commit, sub, dir)

@@ -332,4 +332,3 @@ func (s *server) sweep(ctx context.Context, dir string) {
 
 // ownURL is the server's address from this host, whatever others call it.
 func (s *server) ownURL() string { return "http://" + s.listener.Addr().String() }
-

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"time"
 
 	"github.com/assay-ci/assay"
@@ -85,7 +86,7 @@ func newForges(cfg config.Config, cache *repo.Cache) (forge.Set, error) {
 	if _, err := config.ReadSecret(gh.TokenFile); err != nil {
 		return set, err
 	}
-	hub, err := forge.NewGitHub(forge.GitHubOptions{TokenFile: gh.TokenFile, API: gh.API})
+	hub, err := forge.NewGitHub(forge.GitHubOptions{TokenFile: gh.TokenFile, BaseURL: gh.API})
 	if err != nil {
 		return set, err
 	}
@@ -114,7 +115,7 @@ type pageFiles struct {
 	store *results.Store
 }
 
-func (f pageFiles) OpenConsole(id string) (fs.File, error) {
+func (f pageFiles) OpenConsole(id string) (*os.File, error) {
 	attempts, err := f.Attempts(id)
 	if err != nil || len(attempts) == 0 {
 		return nil, errors.Join(assay.ErrNotFound, err)

@@ -1,0 +1,142 @@
+package checks
+
+import (
+	"maps"
+	"slices"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/assay-ci/assay"
+)
+
+const maxActions = 500 // in one formula
+
+// directive is what one action does: the value of its directive key. To add one,
+// write a type in a file of its own and enter it in directives.
+type directive interface {
+	// read takes the arguments and notes every mistake in them. Variables that
+	// are known at this action are in p.known.
+	read(p *parser, args *yaml.Node)
+	// resolve substitutes the variables and says what a runner must do. It is
+	// called after a read without mistakes, from any goroutine, any number of
+	// times. Its errors begin with "cannot".
+	resolve(s *scope) (assay.Action, error)
+}
+
+// directives is the table of the directives that formulas may use, each with
+// what makes an empty one (COMPAT.md 1.1, Directives).
+func directives() map[string]func() directive {
+	return map[string]func() directive{
+		"dummy":     func() directive { return &dummy{} },
+		"python":    func() directive { return &python{} },
+		"resultsdb": func() directive { return &resultsdb{} },
+		"shell":     func() directive { return &shell{} },
+	}
+}
+
+// olderDirective translates the spelling of a directive that was renamed.
+func olderDirective(name string) string {
+	if name == "bash" {
+		return "shell"
+	}
+	return name
+}
+
+// action is one entry of actions.
+type action struct {
+	name     string
+	kind     string // the directive's name
+	export   string
+	position string
+	does     directive
+}
+
+func readActions(p *parser, n *yaml.Node) {
+	switch {
+	case n.Kind != yaml.SequenceNode:
+		p.mistake(n, "read %s as actions: write a list of actions, each begun with - name:", kindOf(n))
+	case len(n.Content) == 0:
+		p.mistake(n, "read an empty list of actions: write at least one action")
+	case len(n.Content) > maxActions:
+		p.mistake(n, "use more than %d actions: write fewer, or call a script", maxActions)
+	default:
+		p.noteExports(n)
+		for _, item := range n.Content {
+			p.readAction(item)
+		}
+	}
+}
+
+// noteExports collects every export in advance, to tell a variable that comes
+// too late from one that never comes.
+func (p *parser) noteExports(actions *yaml.Node) {
+	p.later = make(map[string]bool)
+	for _, item := range actions.Content {
+		for i := 0; i+1 < len(item.Content); i += 2 {
+			if item.Content[i].Value == "export" {
+				p.later[item.Content[i+1].Value] = true
+			}
+		}
+	}
+}
+
+func (p *parser) readAction(n *yaml.Node) {
+	if n.Kind != yaml.MappingNode {
+		p.mistake(n, "read %s as an action: write - name: and below it a directive, such as shell:", kindOf(n))
+		return
+	}
+	a := action{position: p.position(n)}
+	var others []field
+	keys := []key{
+		{name: "name", required: true, read: func(p *parser, n *yaml.Node) { a.name = p.line(n, "an action's name") }},
+		{name: "export", read: func(p *parser, n *yaml.Node) { a.export = p.readExport(n) }},
+	}
+	p.mapping(n, "an action", keys, func(f field) { others = append(others, f) })
+	p.readDirective(n, &a, others)
+	if a.export != "" {
+		p.known[a.export] = true
+	}
+	p.formula.actions = append(p.formula.actions, a)
+}
+
+// readDirective finds the one directive among an action's keys.
+func (p *parser) readDirective(n *yaml.Node, a *action, others []field) {
+	known := slices.Sorted(maps.Keys(directives()))
+	for _, f := range others {
+		kind := olderDirective(f.key.Value)
+		make, ok := directives()[kind]
+		switch {
+		case !ok && len(others) == 1:
+			p.mistake(f.key, "use the directive %s: %s", shown(f.key.Value), didYouMean(f.key.Value, known))
+		case !ok:
+			p.mistake(f.key, "use the key %s in an action: %s", shown(f.key.Value), didYouMean(f.key.Value, append(known, "name", "export")))
+		case a.does != nil:
+			p.mistake(f.key, "use the directives %s and %s in one action: write two actions", a.kind, kind)
+		default:
+			a.kind, a.does = kind, make()
+			a.does.read(p, f.value)
+		}
+	}
+	if len(others) == 0 {
+		p.mistake(n, "find a directive in this action: write %s", oneOf(known))
+	}
+}
+
+// readExport reads the name of the variable that an action's value goes into.
+func (p *parser) readExport(n *yaml.Node) string {
+	name, ok := p.text(n, "export")
+	switch {
+	case !ok:
+	case !isIdentifier(name) || len(name) > maxName:
+		p.mistake(n, "export into %s: write a name of letters, digits and _, without $", shown(name))
+	case builtins()[name] || slices.Contains(inputNames(), name):
+		p.mistake(n, "export into %s, which has a meaning already: write another name", name)
+	default:
+		return name
+	}
+	return ""
+}
+
+// isIdentifier matches [A-Za-z_][A-Za-z0-9_]*, a name as string.Template and
+// Python know it.
+func isIdentifier(s string) bool { return s != "" && identifierEnd(s) == len(s) }

@@ -1,0 +1,99 @@
+package checks
+
+import (
+	"slices"
+	"time"
+
+	"github.com/assay-ci/assay"
+)
+
+// Formula is a formula without mistakes. It does not change after Parse and may
+// be used from several goroutines.
+type Formula struct {
+	Path       string // as given to Parse; from Load: slash-separated, in the repository
+	Name       string
+	Desc       string
+	Maintainer string
+	Namespace  string   // "dist", "pkg", …; "" for none
+	Args       []string // input.args, in the formula's order
+	// Environment says what machine the check needs.
+	Environment Environment
+	// Timeout is for all actions together, between MinTimeout and MaxTimeout; 0
+	// for the runner's default.
+	Timeout time.Duration
+
+	nameAt  Mistake // where the name stands, for mistakes found later
+	actions []action
+}
+
+// Environment is what a formula asks of its machine. Zero fields ask for the
+// runner's default.
+type Environment struct {
+	Image  string   // name of an image, "debian-12"
+	CPUs   int      // 1 to 64
+	Memory int64    // bytes
+	Disk   int64    // bytes
+	RPM    []string // packages, files or anything else that dnf installs
+}
+
+// Bounds of a formula's own timeout.
+const (
+	MinTimeout = time.Second
+	MaxTimeout = 24 * time.Hour
+)
+
+// Checkname is the name that results and statuses carry: "namespace.name", or
+// the name alone (COMPAT.md 2.1, namespace).
+func (f *Formula) Checkname() string {
+	if f.Namespace == "" {
+		return f.Name
+	}
+	return f.Namespace + "." + f.Name
+}
+
+// Wants tells whether the formula is to run for items of a type: for those that
+// input.args names, and for every type if it names none. Historic names stand
+// for the types they became: bodhi_id for bodhi_update, module for module_build.
+func (f *Formula) Wants(itemType string) bool {
+	named := false
+	for _, arg := range f.Args {
+		if !isItemType(arg) {
+			continue
+		}
+		if currentType(arg) == currentType(itemType) {
+			return true
+		}
+		named = true
+	}
+	return !named
+}
+
+// itemTypes lists what an item can be, as input.args spells it (COMPAT.md 1.1,
+// ITEM_TYPE_DOCS and the two historic names).
+func itemTypes() []string {
+	return []string{
+		"bodhi_update", "compose", assay.TypeDistGitCommit, "docker_image", "git_commit",
+		assay.TypeBuild, "koji_tag", "module_build", assay.TypePullRequest,
+		"bodhi_id", "module",
+	}
+}
+
+// currentType translates the historic names of item types.
+func currentType(itemType string) string {
+	switch itemType {
+	case "bodhi_id":
+		return "bodhi_update"
+	case "module":
+		return "module_build"
+	}
+	return itemType
+}
+
+// inputNames lists what input.args may hold: the item types, and the variables
+// that tell what an execution looks at.
+func inputNames() []string {
+	return append(itemTypes(), assay.VarArch, assay.VarItem, assay.VarType, assay.VarUUID,
+		assay.VarCheckname, assay.VarPackage, assay.VarWorkdir, assay.VarArtifacts)
+}
+
+func isItemType(name string) bool { return slices.Contains(itemTypes(), name) }

@@ -1,0 +1,244 @@
+package webhook
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/assay-ci/assay"
+	"github.com/google/go-github/v60/github"
+)
+
+// Headers of GitHub's deliveries (docs, "Webhook events and payloads", delivery
+// headers).
+const (
+	gitHubEvent     = "X-GitHub-Event"
+	gitHubDelivery  = "X-GitHub-Delivery"
+	gitHubSignature = "X-Hub-Signature-256"
+)
+
+// GitHub is the Source of github.com's and GitHub Enterprise Server's webhooks,
+// with a body of JSON or form-encoded (payload=…), which GitHub signs as it is
+// sent.
+//
+// An event's Repo is "HOST/OWNER/NAME", HOST being that of the repository's
+// clone address: "github.com/octocat/hello". A pull request's Ref is its base
+// branch, Before the base branch's commit, Commit its head.
+type GitHub struct{ signer }
+
+// NewGitHub returns the source that takes GitHub's deliveries signed with one
+// of keys.
+func NewGitHub(keys Keys) *GitHub { return &GitHub{newSigner(keys, gitHubSignature)} }
+
+var _ Source = (*GitHub)(nil)
+
+const form = "application/x-www-form-urlencoded"
+
+// ContentTypes lists what a GitHub webhook can be set to send.
+func (*GitHub) ContentTypes() []string { return []string{"application/json", form} }
+
+// Delivery returns GitHub's id of the delivery, unchecked.
+func (*GitHub) Delivery(header http.Header) string { return header.Get(gitHubDelivery) }
+
+// Decode returns one event. What it does not know comes out ignored, never as
+// an error: GitHub adds events and actions as it likes. The kind of an ignored
+// one is GitHub's own name for it ("issues").
+func (s *GitHub) Decode(header http.Header, body []byte) ([]assay.Event, error) {
+	kind, delivery := header.Get(gitHubEvent), s.Delivery(header)
+	if !madeOf(kind, letters, alnum+"_", 64) {
+		return nil, fmt.Errorf("cannot take the delivery: the %s header must name an event, not %s", gitHubEvent, quote(kind))
+	}
+	if !validID(delivery) {
+		return nil, fmt.Errorf("cannot take the delivery: the %s header must be %s, not %s", gitHubDelivery, wantID, quote(delivery))
+	}
+	payload, err := gitHubPayload(header, body)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the %s event: %v", kind, err)
+	}
+	e, err := gitHubDecode(kind, payload)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the %s event: %v", kind, err)
+	}
+	e.Delivery = delivery
+	return []assay.Event{e}, nil
+}
+
+// gitHubPayload takes the JSON out of a form-encoded body.
+func gitHubPayload(header http.Header, body []byte) ([]byte, error) {
+	kind, _, err := mime.ParseMediaType(header.Get("Content-Type"))
+	if err != nil || kind != form {
+		return body, nil
+	}
+	values, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, errors.New("the form is malformed")
+	}
+	if n := len(values["payload"]); n != 1 {
+		return nil, fmt.Errorf("the form has %d fields named payload instead of one", n)
+	}
+	return []byte(values.Get("payload")), nil
+}
+
+func gitHubDecode(kind string, payload []byte) (assay.Event, error) {
+	switch kind {
+	case "ping":
+		return assay.Event{Kind: assay.EventPing, Ignored: "a ping"}, nil
+	case "push":
+		return gitHubPush(payload)
+	case "pull_request":
+		return gitHubPullRequest(payload)
+	default:
+		return gitHubOther(kind, payload), nil
+	}
+}
+
+// parse fills a go-github type. Fields of the wrong type are left empty: what
+// matters is checked afterwards, and the rest may change as GitHub likes.
+func parse(payload []byte, into any) error {
+	if err := checkShape(payload); err != nil {
+		return err
+	}
+	err := json.Unmarshal(payload, into)
+	var syntax *json.SyntaxError
+	var mistyped *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		return objectError(syntax)
+	case errors.As(err, &mistyped) && mistyped.Field != "":
+		return nil
+	case err != nil:
+		return errors.New("it is not the JSON object that GitHub documents")
+	}
+	return nil
+}
+
+func gitHubPush(payload []byte) (assay.Event, error) {
+	var p github.PushEvent
+	if err := parse(payload, &p); err != nil {
+		return assay.Event{}, err
+	}
+	repo, err := gitHubRepo(p.GetRepo().GetCloneURL(), p.GetRepo().GetFullName())
+	if err != nil {
+		return assay.Event{}, err
+	}
+	e := assay.Event{
+		Kind: assay.EventPush, Trusted: true,
+		Repo: repo, Ref: p.GetRef(), Before: p.GetBefore(), Commit: p.GetAfter(),
+	}
+	switch {
+	case !validRef(e.Ref):
+		return assay.Event{}, fmt.Errorf("\"ref\" must be a full ref name, not %s", quote(e.Ref))
+	case !validHash(e.Before):
+		return assay.Event{}, fmt.Errorf("\"before\" must be 40 or 64 hex digits, not %s", quote(e.Before))
+	case !validHash(e.Commit):
+		return assay.Event{}, fmt.Errorf("\"after\" must be 40 or 64 hex digits, not %s", quote(e.Commit))
+	}
+	if p.GetDeleted() {
+		e.Commit = strings.Repeat("0", len(e.Commit))
+	}
+	return pushed(e), nil
+}
+
+// countingActions are the actions after which there are commits to check. A
+// draft that becomes ready, or a pull request that is opened again, means the
+// same as what came before it unless its commit is new.
+func countingActions() []string {
+	return []string{"opened", "synchronize", "reopened", "ready_for_review"}
+}
+
+func gitHubPullRequest(payload []byte) (assay.Event, error) {
+	var p github.PullRequestEvent
+	if err := parse(payload, &p); err != nil {
+		return assay.Event{}, err
+	}
+	repo, err := gitHubRepo(p.GetRepo().GetCloneURL(), p.GetRepo().GetFullName())
+	if err != nil {
+		return assay.Event{}, err
+	}
+	if !madeOf(p.GetAction(), letters, alnum+"_", 64) {
+		return assay.Event{}, fmt.Errorf("\"action\" must be a word, not %s", quote(p.GetAction()))
+	}
+	pull := p.GetPullRequest()
+	e := assay.Event{
+		Kind: assay.EventPullRequest, Repo: repo, PullRequest: p.GetNumber(),
+		Ref: "refs/heads/" + pull.GetBase().GetRef(), Before: pull.GetBase().GetSHA(), Commit: pull.GetHead().GetSHA(),
+		Trusted: gitHubTrusts(p),
+	}
+	wrong := checkPullRequest(e)
+	switch counts := slices.Contains(countingActions(), p.GetAction()); {
+	case !counts && wrong != nil:
+		e = assay.Event{Kind: e.Kind, Repo: repo}
+		fallthrough
+	case !counts:
+		e.Ignored = fmt.Sprintf("the pull request's action %q brings no commits to check", p.GetAction())
+		return e, nil
+	case wrong != nil:
+		return assay.Event{}, wrong
+	}
+	e.Meaning = meaning(e.Kind, e.Repo, e.Ref, e.Commit, strconv.Itoa(e.PullRequest))
+	return e, nil
+}
+
+func checkPullRequest(e assay.Event) error {
+	switch {
+	case e.PullRequest <= 0:
+		return errors.New("\"number\" must be a positive number")
+	case !validRef(e.Ref):
+		return fmt.Errorf("\"pull_request.base.ref\" must be a branch, not %s", quote(e.Ref))
+	case !validCommit(e.Before):
+		return fmt.Errorf("\"pull_request.base.sha\" must be %s, not %s", wantCommit, quote(e.Before))
+	case !validCommit(e.Commit):
+		return fmt.Errorf("\"pull_request.head.sha\" must be %s, not %s", wantCommit, quote(e.Commit))
+	}
+	return nil
+}
+
+// gitHubTrusts tells whether the author may write: the head is a branch of the
+// repository itself, or GitHub says that the author belongs to it
+// ("author_association"; a CONTRIBUTOR only had something merged once).
+func gitHubTrusts(p github.PullRequestEvent) bool {
+	head, base := p.GetPullRequest().GetHead().GetRepo(), p.GetRepo()
+	if head != nil && head.GetID() == base.GetID() && head.GetFullName() != "" && head.GetFullName() == base.GetFullName() {
+		return true
+	}
+	return slices.Contains([]string{"OWNER", "MEMBER", "COLLABORATOR"}, p.GetPullRequest().GetAuthorAssociation())
+}
+
+// gitHubOther is an event that starts nothing, with its repository if it names
+// one.
+func gitHubOther(kind string, payload []byte) assay.Event {
+	e := assay.Event{
+		Kind: assay.EventKind(kind), Trusted: true,
+		Ignored: fmt.Sprintf("the event %q starts no checks", kind),
+	}
+	var p struct {
+		Repository struct {
+			FullName string `json:"full_name"`
+			CloneURL string `json:"clone_url"`
+		} `json:"repository"`
+	}
+	if parse(payload, &p) == nil {
+		e.Repo, _ = gitHubRepo(p.Repository.CloneURL, p.Repository.FullName)
+	}
+	return e
+}
+
+// gitHubRepo names a repository by the host of its clone address and its full
+// name. The host tells github.com's from an Enterprise Server's of the same name.
+func gitHubRepo(clone, full string) (string, error) {
+	u, ok := address(clone, "http", "https")
+	if !ok || u.User != nil || !madeOf(u.Host, alnum, alnum+".:-", maxName*2) {
+		return "", fmt.Errorf("\"repository.clone_url\" must be an https address, not %s", quote(clone))
+	}
+	owner, name, _ := strings.Cut(full, "/")
+	if !madeOf(owner, alnum+"_", nameRest, maxName) || !madeOf(name, nameRest, nameRest, maxName) || strings.Trim(name, ".") == "" {
+		return "", fmt.Errorf("\"repository.full_name\" must be OWNER/NAME, not %s", quote(full))
+	}
+	return strings.ToLower(u.Host) + "/" + owner + "/" + name, nil
+}
