@@ -51,18 +51,20 @@ func checkImports(t *testing.T, dir string, pkg *build.Package) {
 			t.Errorf("%s imports %s: rooms meet in cmd, and speak the root's nouns", dir, inner)
 		}
 	}
-	// Test code may use the test helpers of any room, nothing else of them.
+	// Test code may use the test helpers of any room, and all of its own room.
 	for _, imported := range slices.Concat(pkg.TestImports, pkg.XTestImports) {
 		inner, ok := strings.CutPrefix(imported, module+"/")
-		if ok && !mayImport(dir, inner) && !strings.HasSuffix(inner, "test") {
+		if ok && !mayImport(dir, inner) && room(dir) != room(inner) && !strings.HasSuffix(inner, "test") {
 			t.Errorf("the tests of %s import %s", dir, inner)
 		}
 	}
 }
 
+// room is the top-level folder that a package belongs to.
+func room(dir string) string { first, _, _ := strings.Cut(dir, "/"); return first }
+
 // mayImport tells whether the package in dir may import another one of ours.
 func mayImport(dir, other string) bool {
-	room := func(p string) string { first, _, _ := strings.Cut(p, "/"); return first }
 	switch {
 	case room(dir) == "cmd":
 		return true

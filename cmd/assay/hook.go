@@ -1,16 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,7 +63,7 @@ that is there already goes on working: it moves to pre-receive.d/50-existing.`,
 			}
 			for _, dir := range args {
 				o := hooks.Options{GitDir: dir, Exe: exe, Server: server, SecretFile: secret, Name: name}
-				if o.HooksPath, err = hooksPath(cmd.Context(), dir); err != nil {
+				if o.HooksPath, err = repo.HooksPath(cmd.Context(), dir); err != nil {
 					return err
 				}
 				if err := hooks.Install(o); err != nil {
@@ -81,22 +79,6 @@ that is there already goes on working: it moves to pre-receive.d/50-existing.`,
 	cmd.Flags().StringVar(&name, "name", "", "the repository as the server's configuration names it (default: its path)")
 	require(cmd, "secret-file")
 	return cmd
-}
-
-// hooksPath is what git says for core.hooksPath in a repository, "" for nothing.
-func hooksPath(ctx context.Context, dir string) (string, error) {
-	var out, said bytes.Buffer
-	cmd := exec.CommandContext(ctx, "git", "-C", dir, "config", "--get", "core.hooksPath")
-	cmd.Stdout, cmd.Stderr = &out, &said
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == 1 {
-		return "", nil // not set
-	}
-	if err != nil {
-		return "", fmt.Errorf("cannot ask git about %s: %w: %s", dir, err, bytes.TrimSpace(said.Bytes()))
-	}
-	return strings.TrimSpace(out.String()), nil
 }
 
 func newHookUninstallCommand(e *env) *cobra.Command {
@@ -125,7 +107,7 @@ func newHookCheckCommand(e *env) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			bad := false
 			for _, dir := range args {
-				where, err := hooksPath(cmd.Context(), dir)
+				where, err := repo.HooksPath(cmd.Context(), dir)
 				if err != nil {
 					return err
 				}
@@ -206,7 +188,7 @@ func newPostReceiveCommand(e *env) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir := gitDir()
-			c, post, spool, err := openSpool(dir)
+			c, spool, post, err := openSpool(e, dir)
 			if err != nil {
 				return err
 			}
@@ -223,27 +205,36 @@ func newPostReceiveCommand(e *env) *cobra.Command {
 	}
 }
 
-// openSpool is the spool of a repository and how its entries are sent.
-func openSpool(dir string) (hooks.Config, func(context.Context, hooks.Entry) error, *hooks.Spool, error) {
+// openSpool is the spool of a repository and how its entries are sent. The
+// secret is read when something is sent, so that an event is kept even when the
+// secret cannot be read.
+func openSpool(e *env, dir string) (hooks.Config, *hooks.Spool, postEntry, error) {
 	c, err := hooks.Load(dir)
 	if err != nil {
 		return c, nil, nil, err
 	}
-	secret, err := config.ReadSecret(c.SecretFile)
-	if err != nil {
-		return c, nil, nil, err
+	spool, err := hooks.NewSpool(dir, func(line string) { fmt.Fprintln(e.out, line) })
+	post := func(ctx context.Context, entry hooks.Entry) error {
+		secret, err := config.ReadSecret(c.SecretFile)
+		if err != nil {
+			return err
+		}
+		return postTo(c.Server, secret)(ctx, entry)
 	}
-	spool, err := hooks.NewSpool(dir, nil)
-	return c, postEntries(c.Server, secret), spool, err
+	return c, spool, post, err
 }
 
-// postEntries sends a spool's entries to a server.
-func postEntries(server string, secret []byte) func(context.Context, hooks.Entry) error {
+// postEntry sends one entry of a spool.
+type postEntry = func(context.Context, hooks.Entry) error
+
+// postTo sends entries to a server. Only an answer about the event itself is
+// final: a wrong secret or address can be put right, and the event counts then.
+func postTo(server string, secret []byte) postEntry {
 	client := &http.Client{Timeout: 10 * time.Second}
 	return func(ctx context.Context, entry hooks.Entry) error {
 		_, err := webhook.Post(ctx, client, server, "git", entry.Event.Delivery, secret, entry.JSON)
 		var refused *webhook.Refused
-		if errors.As(err, &refused) {
+		if errors.As(err, &refused) && slices.Contains([]int{400, 413, 415}, refused.Status) {
 			return &hooks.Refusal{Reason: refused.Error()}
 		}
 		return err
@@ -258,7 +249,7 @@ func newDeliverCommand(e *env) *cobra.Command {
 		Short: "Send the events that the server did not take at first",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, post, spool, err := openSpool(dir)
+			_, spool, post, err := openSpool(e, dir)
 			if err != nil {
 				return err
 			}
@@ -323,7 +314,7 @@ func (s *server) sweep(ctx context.Context, dir string) {
 		if len(s.secrets) > 0 {
 			secret = s.secrets[0]
 		}
-		_, err = spool.Deliver(ctx, postEntries(s.ownURL(), secret))
+		_, err = spool.Deliver(ctx, postTo(s.ownURL(), secret))
 	}
 	if err != nil && ctx.Err() == nil {
 		s.log.Warn().Err(err).Str("repository", dir).Msg("cannot take the events that a hook kept")
