@@ -47,7 +47,7 @@ it was at is taken up again at the next start, also after kill -9.`,
 			if err := packagesOf(cfg).Validate(); err != nil {
 				return &exitError{exitUsage, err}
 			}
-			s, err := newServer(cmd.Context(), cfg, log)
+			s, err := newServer(cmd.Context(), cfg, log, openMachines)
 			if err != nil {
 				return err
 			}

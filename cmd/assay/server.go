@@ -46,9 +46,13 @@ type server struct {
 	closers []func() error // in the order of opening
 }
 
+// machineOpener opens machines and says how to close them; openMachines, but in
+// tests.
+type machineOpener func(context.Context, config.Config, zerolog.Logger) (runner.Machines, func() error, error)
+
 // newServer opens everything, in the order in which it is needed. Close it
 // whatever Run returns.
-func newServer(ctx context.Context, cfg config.Config, log zerolog.Logger) (s *server, err error) {
+func newServer(ctx context.Context, cfg config.Config, log zerolog.Logger, open machineOpener) (s *server, err error) {
 	s = &server{cfg: cfg, log: log, planWake: dispatch.NewSignal(), reportWake: dispatch.NewSignal()}
 	defer func() {
 		if err != nil {
@@ -82,7 +86,7 @@ func newServer(ctx context.Context, cfg config.Config, log zerolog.Logger) (s *s
 		return s, err
 	}
 	s.closers = append(s.closers, func() error { s.bus.Close(); return nil })
-	machines, closeMachines, err := openMachines(ctx, cfg, log)
+	machines, closeMachines, err := open(ctx, cfg, log)
 	if err != nil {
 		return s, err
 	}

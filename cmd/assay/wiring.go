@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -83,8 +84,8 @@ func newForges(cfg config.Config, cache *repo.Cache) (forge.Set, error) {
 	if gh.TokenFile == "" {
 		return set, nil
 	}
-	if _, err := config.ReadSecret(gh.TokenFile); err != nil {
-		return set, err
+	if _, err := os.ReadFile(gh.TokenFile); err != nil {
+		return set, fmt.Errorf("cannot read the GitHub token: %w: make it readable for the user that runs assay", err)
 	}
 	hub, err := forge.NewGitHub(forge.GitHubOptions{TokenFile: gh.TokenFile, BaseURL: gh.API})
 	if err != nil {
