@@ -211,6 +211,7 @@ func (s *server) handler() (http.Handler, error) {
 	})
 	err := web.Register(router, web.Options{
 		Store: s.store, Files: pageFiles{s.store.Files(), s.store}, Log: s.log, Version: version().Version,
+		Ping: func(ctx context.Context) error { _, err := s.store.Events(ctx, 1); return err },
 	})
 	return router, err
 }
