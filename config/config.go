@@ -133,15 +133,15 @@ func Default() Config {
 	}
 }
 
-// DataHome is where a user's data lie: /var/lib/assay for root (libvirt's own
-// user must be able to go there), else after the XDG Base Directory
-// Specification.
+// DataHome is where a user's data lie, after the XDG Base Directory
+// Specification; where that is silent, root's lie in /var/lib/assay, since
+// libvirt's own user must be able to go there.
 func DataHome() string {
-	if os.Geteuid() == 0 {
-		return "/var/lib/assay"
-	}
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "assay")
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/assay"
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {

@@ -152,10 +152,7 @@ func newImageListCommand(e *env) *cobra.Command {
 			}
 			list, err := images(cfg).List()
 			if asJSON {
-				if list == nil {
-					list = []image.Image{}
-				}
-				return errors.Join(err, json.NewEncoder(e.out).Encode(list))
+				return errors.Join(err, json.NewEncoder(e.out).Encode(imageRows(list)))
 			}
 			tw := tabwriter.NewWriter(e.out, 2, 8, 2, ' ', 0)
 			fmt.Fprintln(tw, "NAME\tARCH\tSIZE\tBUILT\tDIGEST")
@@ -168,6 +165,24 @@ func newImageListCommand(e *env) *cobra.Command {
 	flags.add(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
 	return cmd
+}
+
+// imageRow is one image of assay image list --json.
+type imageRow struct {
+	Name   string    `json:"name"`
+	Arch   string    `json:"arch"`
+	Size   int64     `json:"size"` // bytes on disk
+	Built  time.Time `json:"built"`
+	Digest string    `json:"digest"`
+	Dir    string    `json:"dir"`
+}
+
+func imageRows(list []image.Image) []imageRow {
+	rows := []imageRow{}
+	for _, i := range list {
+		rows = append(rows, imageRow{i.Name, i.Arch, i.Size, i.Built, i.Digest, i.Dir})
+	}
+	return rows
 }
 
 func newImageRemoveCommand(e *env) *cobra.Command {

@@ -193,7 +193,7 @@ func (s *site) build(version, commit string) webhook.Receipt {
 }
 
 // patience bounds every wait; it is only ever used up by a failing test.
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 // until asks again and again until the answer is true.
 func until(t *testing.T, what string, ask func() bool) {
@@ -295,10 +295,22 @@ func (s *site) states(name, commit string) []string {
 	return states
 }
 
-// get fetches a page of the server.
+// get fetches a page of the server in this process.
 func (s *site) get(path string) (status int, body string) {
 	s.t.Helper()
-	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.srv.url+path, nil)
+	return s.request(s.srv.url + path)
+}
+
+// fetch is the body of a page.
+func (s *site) fetch(address string) string {
+	s.t.Helper()
+	_, body := s.request(address)
+	return body
+}
+
+func (s *site) request(address string) (status int, body string) {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, address, nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}

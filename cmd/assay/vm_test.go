@@ -1,0 +1,214 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/assay-ci/assay/config"
+)
+
+// The tests here boot real virtual machines; make test has built the image.
+
+// noMachines waits until libvirt holds no machine of an execution any more.
+func noMachines(t *testing.T, execution string) {
+	t.Helper()
+	until(t, "the machines to be gone", func() bool { return !strings.Contains(machineList(t), execution) })
+}
+
+// machineList is every machine of assay's that libvirt holds.
+func machineList(t *testing.T) string {
+	t.Helper()
+	out, err := assayOutput(t, "vm", "list", "--json")
+	if err != nil {
+		t.Fatalf("cannot list the machines: %v\n%s", err, out)
+	}
+	return out
+}
+
+// needImage fails a test that has no image to boot, and says how to get it.
+func needImage(t *testing.T) {
+	t.Helper()
+	cfg := config.Default()
+	if _, err := images(cfg).Find(cfg.Machines.Image); err != nil {
+		t.Fatalf("%v: make test builds it", err)
+	}
+}
+
+// TestDemo is the main job, as make demo shows it.
+func TestDemo(t *testing.T) {
+	needImage(t)
+	before, err := filepath.Glob(filepath.Join(os.TempDir(), "assay-demo-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := assayOutput(t, "demo")
+	if err != nil {
+		t.Fatalf("the demo failed: %v\n%s", err, out)
+	}
+	for _, want := range []string{
+		`(?m)^  remote: checks/greeting/runtask.yml:7:5: cannot .*shel`,
+		`(?m)^  remote: checks/greeting/runtask.yml:20:16: cannot .*outcome`,
+		`(?m)^   ! \[remote rejected\] main -> main`,
+		`(?m)^  remote: assay: watch the trial run at http://127\.0\.0\.1:\d+/events/`,
+		`(?m)^trial +\w{10} +success +\d+s +http`,
+		`(?m)^hello-1.0-1.fc42 +\w{10} +success +\d+s +http`,
+		`(?m)^hello-1.1-1.fc42 +\w{10} +failure +\d+s +http`,
+		`(?m)^  assay/greeting: failure - 2 of 3 failed: greets-by-name, greets-with-spaces <http`,
+		"FAILED `greeting.greets-by-name`: said 'Hello, !', expected 'Hello, Ada!'",
+	} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("the output lacks %s", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(out)
+	}
+	after, err := filepath.Glob(filepath.Join(os.TempDir(), "assay-demo-*"))
+	if err != nil || len(after) != len(before) {
+		t.Errorf("the demo left %v", after)
+	}
+	for execution := range strings.Lines(strings.Join(regexp.MustCompile(`/executions/(\S+)`).FindAllString(out, -1), "\n")) {
+		noMachines(t, filepath.Base(strings.TrimSpace(execution)))
+	}
+}
+
+// execution waits for the one execution of an event and returns its id.
+func (p *program) execution(event string) string {
+	p.site.t.Helper()
+	id := ""
+	until(p.site.t, "an execution", func() bool {
+		body := p.site.fetch(p.url + "/events/" + event)
+		m := regexp.MustCompile(`/executions/([0-9a-f-]{36})`).FindStringSubmatch(body)
+		if m != nil {
+			id = m[1]
+		}
+		return m != nil
+	})
+	return id
+}
+
+// facts are what the server tells of an execution.
+type facts struct {
+	Execution struct {
+		Check, State, Verdict, Reason string
+		Attempt                       int
+	}
+	Steps []struct {
+		Name, Outcome string
+		Attempt       int
+	}
+}
+
+func (p *program) facts(execution string) facts {
+	p.site.t.Helper()
+	var f facts
+	body := p.site.fetch(p.url + "/executions/" + execution + ".json")
+	if err := json.Unmarshal([]byte(body), &f); err != nil {
+		p.site.t.Fatalf("cannot read %q: %v", body, err)
+	}
+	return f
+}
+
+// running waits until a step of an attempt runs.
+func (p *program) running(execution string, attempt int, step string) {
+	p.site.t.Helper()
+	until(p.site.t, fmt.Sprintf("step %s of attempt %d", step, attempt), func() bool {
+		f := p.facts(execution)
+		if f.Execution.State == "finished" {
+			p.site.t.Fatalf("the execution is over: %s: %s", f.Execution.Verdict, f.Execution.Reason)
+		}
+		for _, s := range f.Steps {
+			if s.Attempt == attempt && s.Name == step && s.Outcome == "" {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// TestKilledDuringBootAndStep kills the server with -9 while a machine boots,
+// and its successor while the check runs. The third one finishes the job.
+func TestKilledDuringBootAndStep(t *testing.T) {
+	needImage(t)
+	s := newSite(t, nil)
+	s.commit("checks/hello", "main", map[string]string{"c/runtask.yml": formula("c", "sleep 15")})
+	commit := s.commit("rpms/hello", "main", map[string]string{"hello": "x"})
+	config := s.config("")
+
+	p := s.startProgram(config)
+	id := p.execution(p.build("1.0", commit))
+	until(t, "a machine", func() bool { return strings.Contains(machineList(t), id) })
+	p.end(syscall.SIGKILL)
+
+	p = s.startProgram(config)
+	p.running(id, 2, "look")
+	p.end(syscall.SIGKILL)
+
+	p = s.startProgram(config)
+	until(t, "the final status", func() bool { return strings.Contains(s.note("rpms/hello", commit), "success") })
+	f := p.facts(id)
+	if f.Execution.Verdict != "passed" || f.Execution.Attempt != 3 {
+		t.Errorf("%s in attempt %d: %s", f.Execution.Verdict, f.Execution.Attempt, f.Execution.Reason)
+	}
+	s.finalOnce("rpms/hello", commit, "success")
+	p.end(syscall.SIGTERM)
+	noMachines(t, id)
+	left, err := filepath.Glob(filepath.Join(s.cfg.Data, "machines", "*", "*.qcow2"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("disks are left: %v", left)
+	}
+}
+
+// TestHostileChecks lets checks do their worst to their machines. Each ends by
+// itself with the right verdict and reason, and the next one is normal.
+func TestHostileChecks(t *testing.T) {
+	needImage(t)
+	s := newSite(t, nil)
+	tests := map[string]struct{ command, verdict, reason string }{
+		"loops-for-ever":   {"while :; do :; done", "failed", "timed out: the check may take 20s"},
+		"fills-the-disk":   {"fallocate -l $(df --output=avail -B1 / | tail -n 1) /bulk; cat /dev/zero > /filler", "failed", "No space left on device"},
+		"forks-for-ever":   {"bomb() { bomb | bomb & }; bomb; sleep 300", "failed", ""},
+		"prints-a-gig":     {"yes 'a line that is printed over and over again' | head -c 1073741824", "failed", "printed more than 4 MiB, the log limit"},
+		"powers-off":       {"systemctl poweroff --force --force; sleep 300", "crashed", `the check took its machine down during step 1 "look"`},
+		"kills-the-agent":  {"pkill -9 -x assay-agent; sleep 300", "crashed", `the check took its machine down during step 1 "look"`},
+		"zz-behaves-again": {"test ! -e /filler", "passed", "every step passed"},
+	}
+	files := map[string]string{}
+	for name, tt := range tests {
+		text := formula(name, "'"+strings.ReplaceAll(tt.command, "'", "''")+"'")
+		timeout := "20s"
+		if tt.reason != "timed out: the check may take 20s" {
+			timeout = "100s"
+		}
+		files[name+"/runtask.yml"] = strings.Replace(text, "actions:", "timeout: "+timeout+"\nactions:", 1)
+	}
+	s.commit("checks/hello", "main", files)
+	commit := s.commit("rpms/hello", "main", map[string]string{"hello": "x"})
+	p := s.startProgram(s.config("limits: {log: 4MiB}\n"))
+	event := p.build("1.0", commit)
+	ids := map[string]bool{}
+	until(t, "the executions", func() bool {
+		for _, m := range regexp.MustCompile(`/executions/([0-9a-f-]{36})`).FindAllStringSubmatch(s.fetch(p.url+"/events/"+event), -1) {
+			ids[m[1]] = true
+		}
+		return len(ids) == len(tests)
+	})
+	for id := range ids {
+		var f facts
+		until(t, "the end of "+id, func() bool { f = p.facts(id); return f.Execution.State == "finished" })
+		want := tests[f.Execution.Check]
+		if f.Execution.Verdict != want.verdict || !strings.Contains(f.Execution.Reason, want.reason) || f.Execution.Attempt != 1 {
+			t.Errorf("%s: %s in attempt %d: %s\nwant %s: %s", f.Execution.Check, f.Execution.Verdict, f.Execution.Attempt, f.Execution.Reason, want.verdict, want.reason)
+		}
+	}
+	p.end(syscall.SIGTERM)
+	for id := range ids {
+		noMachines(t, id)
+	}
+}
