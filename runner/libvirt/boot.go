@@ -1,0 +1,229 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	lv "github.com/digitalocean/go-libvirt"
+	"github.com/google/uuid"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/assay-ci/assay/runner"
+	"github.com/assay-ci/assay/runner/image"
+	"github.com/assay-ci/assay/runner/sshconn"
+)
+
+// guestDir is the execution's directory in the guest, which has no other use.
+const guestDir = "/assay"
+
+// Boot does as runner.Machines says. Errors of libvirt and of the host are not
+// a *runner.BootError: the guest had no chance.
+func (m *Machines) Boot(ctx context.Context, spec runner.Spec) (runner.Machine, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("cannot boot a machine: %w", err)
+	}
+	spec, err := m.shape(spec)
+	if err != nil {
+		return nil, err
+	}
+	img, err := m.images.Find(spec.Image)
+	if err != nil {
+		return nil, err
+	}
+	found, err := m.accelerator(ctx, img)
+	if err != nil {
+		return nil, err
+	}
+	one := m.newMachine(spec.Execution)
+	if err := one.create(ctx, spec, img, found.Accel); err != nil {
+		return nil, errors.Join(err, one.Close())
+	}
+	if err := one.await(ctx); err != nil {
+		return nil, err
+	}
+	return one, nil
+}
+
+// shape fills in what the spec leaves open and refuses what cannot be.
+func (m *Machines) shape(spec runner.Spec) (runner.Spec, error) {
+	spec.Image = fallback(spec.Image, m.options.Image)
+	if spec.CPUs == 0 {
+		spec.CPUs = 1
+	}
+	if spec.Memory == 0 {
+		spec.Memory = defaultMemory
+	}
+	if spec.CPUs < 1 || spec.CPUs > maxCPUs {
+		return spec, fmt.Errorf("cannot boot a machine with %d processors: 1 to %d are possible", spec.CPUs, maxCPUs)
+	}
+	if spec.Memory < minMemory || spec.Memory > maxMemory {
+		return spec, fmt.Errorf("cannot boot a machine with %d bytes of memory: %d to %d are possible", spec.Memory, minMemory, int64(maxMemory))
+	}
+	if spec.Disk < 0 {
+		return spec, fmt.Errorf("cannot boot a machine with a disk of %d bytes", spec.Disk)
+	}
+	return spec, nil
+}
+
+// newMachine enters a machine on its way, so that no reaper takes it for a stray.
+func (m *Machines) newMachine(execution string) *Machine {
+	one := &Machine{machines: m, id: "m-" + randomID(), execution: execution, uuid: uuid.New(), begun: time.Now()}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.live[one.id] = one
+	return one
+}
+
+// create makes the directories, the overlay and the running domain.
+func (one *Machine) create(ctx context.Context, spec runner.Spec, img image.Image, accel string) error {
+	m := one.machines
+	var err error
+	var l label
+	if one.runDir, one.diskDir, l, err = m.owner.machineDirs(one.id, one.execution); err != nil {
+		return err
+	}
+	for _, file := range []string{img.Kernel, img.Initrd, img.Disk} {
+		if err := m.host.user.reach(file); err != nil {
+			return err
+		}
+	}
+	overlay := filepath.Join(one.diskDir, diskName)
+	if err := createOverlay(ctx, img.Disk, overlay, spec.Disk); err != nil {
+		return err
+	}
+	if err := m.host.user.own(overlay); err != nil {
+		return err
+	}
+	if err := m.host.user.reach(overlay); err != nil {
+		return err
+	}
+	return one.define(ctx, domain{
+		Name: domainName(one.id, one.execution), UUID: one.uuid.String(), Label: l, Accel: accel, Arch: img.Arch,
+		CPUs: spec.CPUs, Memory: spec.Memory, Kernel: img.Kernel, Initrd: img.Initrd, Cmdline: img.Cmdline,
+		Disk: overlay, Console: one.consolePath(), Channel: one.socketPath(), User: m.host.user.label(),
+	})
+}
+
+// define starts the domain on a connection of its own, with which it lives.
+func (one *Machine) define(ctx context.Context, d domain) error {
+	text, err := d.xml()
+	if err != nil {
+		return err
+	}
+	if one.conn, err = one.machines.daemon.connect(ctx); err != nil {
+		return err
+	}
+	err = one.conn.do(ctx, func(l *lv.Libvirt) error {
+		_, err := l.DomainCreateXML(text, lv.DomainStartAutodestroy)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot start a virtual machine: %w", err)
+	}
+	return nil
+}
+
+// oddName is what a domain's name is kept free of.
+var oddName = regexp.MustCompile(`[^0-9A-Za-z-]+`)
+
+// domainName is what libvirt's own tools show: whose it is, unique, which
+// execution.
+func domainName(id, execution string) string {
+	name := "assay-" + id[2:]
+	if clean := oddName.ReplaceAllString(execution, ""); clean != "" {
+		name += "-" + clean[:min(len(clean), 64)]
+	}
+	return name
+}
+
+// await waits until the guest runs commands. When it does not come up the
+// machine is destroyed and the error is a *runner.BootError; when ctx is
+// cancelled first it is that.
+func (one *Machine) await(ctx context.Context) error {
+	limit := one.machines.options.BootTimeout
+	timed, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := one.shake(timed)
+	if err == nil {
+		return nil
+	}
+	after := time.Since(one.begun)
+	closed := one.Close()
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return errors.Join(fmt.Errorf("cannot boot a machine: %w", ctx.Err()), closed)
+	}
+	console, _ := one.Console(bootConsole) // without it the error is still true
+	return &runner.BootError{After: after, Console: console, Err: errors.Join(err, closed)}
+}
+
+// shake connects to the guest's agent, again and again until one handshake
+// succeeds, the domain is gone or ctx ends: an agent may be restarted meanwhile.
+func (one *Machine) shake(ctx context.Context) error {
+	for {
+		err := one.handshake(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("the guest's agent did not answer: %w", ctx.Err())
+		}
+		if gone, lost := one.gone(ctx); gone || lost != nil {
+			return errors.Join(errors.New("the machine went down before its agent answered"), lost)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// handshake makes one try, and runs the first command.
+func (one *Machine) handshake(ctx context.Context) error {
+	var dialer net.Dialer
+	raw, err := dialer.DialContext(ctx, "unix", one.socketPath())
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = raw.Close() }) // ends the handshake
+	conn, channels, requests, err := ssh.NewClientConn(raw, "", clientConfig())
+	if err == nil && !stop() {
+		err = ctx.Err()
+	}
+	if err != nil {
+		stop()
+		_ = raw.Close() // the failure is what counts
+		return err
+	}
+	guest := sshconn.New(ssh.NewClient(conn, channels, requests), sshconn.Options{Dir: guestDir})
+	exit, err := guest.Run(ctx, runner.Command{Argv: []string{"mkdir", "-p", guestDir}, Dir: "/"})
+	if err == nil && exit != 0 {
+		err = fmt.Errorf("cannot make %s in the guest: exit %d", guestDir, exit)
+	}
+	if err != nil {
+		_ = guest.Close() // the failure is what counts
+		return err
+	}
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	one.guest = guest
+	return nil
+}
+
+// clientConfig is for a private socket: whoever serves it is the machine, so
+// its key proves nothing. The cheapest of the modern key exchanges comes first,
+// because the guest may be emulated.
+func clientConfig() *ssh.ClientConfig {
+	return &ssh.ClientConfig{
+		User:            "root",
+		HostKeyCallback: ssh.InsecureIgnoreHostKey(),
+		Config: ssh.Config{
+			KeyExchanges:   []string{ssh.KeyExchangeCurve25519},
+			RekeyThreshold: 1 << 40,
+		},
+	}
+}

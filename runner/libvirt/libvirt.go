@@ -1,0 +1,249 @@
+// Package libvirt boots disposable virtual machines through libvirt's daemon.
+//
+// A machine is a transient domain on a qcow2 overlay of an image, without a
+// network: the guest's agent speaks SSH on a virtio-serial port. Whatever
+// exists for a machine carries the label of its owner, this process, who holds
+// a lock while it lives. So three belts keep a machine from staying behind: its
+// Close; libvirt's daemon, which destroys a domain when the connection that
+// made it is gone (VIR_DOMAIN_START_AUTODESTROY); and Reap, which destroys and
+// removes what belongs to an owner whose lock can be taken.
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	lv "github.com/digitalocean/go-libvirt"
+	"github.com/rs/zerolog"
+
+	"github.com/assay-ci/assay/runner"
+	"github.com/assay-ci/assay/runner/image"
+)
+
+// Options say where machines come from. Zero fields ask for the default.
+type Options struct {
+	URI       string // "qemu:///system", "qemu:///session"; "" for the first as root, the second otherwise
+	ImageRoot string // directory of images (package image)
+	Image     string // the image for a Spec that names none; "debian-12"
+	Dir       string // where overlays and consoles lie: on a disk with room
+	// RunDir is where sockets and locks lie. Its path must be short; /run/assay as
+	// root, assay below XDG_RUNTIME_DIR otherwise.
+	RunDir      string
+	KVM         string        // "auto" proves it first, "yes", "no"; "auto"
+	BootTimeout time.Duration // how long a guest may take until it runs commands; 120 s
+	Log         zerolog.Logger
+}
+
+// Machines boots virtual machines on this host. It is a runner.Machines for
+// any number of goroutines. Close it to destroy those that are left.
+type Machines struct {
+	options Options
+	images  image.Store
+	daemon  daemon
+	log     zerolog.Logger
+	owner   *owner
+	host    host
+	proof   proof
+	base    context.Context // for cleaning up: never cancelled
+
+	mu   sync.Mutex
+	live map[string]*Machine // by the machine's directory name; also those on their way
+}
+
+var _ runner.Machines = (*Machines)(nil)
+
+// host is what libvirt told about itself when it was first reached.
+type host struct {
+	libvirt string       // "9.0.0"
+	qemu    string       // "7.2.22"
+	user    *qemuAccount // whom QEMU runs as; nil for ourselves
+}
+
+// Open reaches libvirt's daemon, starting it when none runs, becomes an owner
+// of machines and reaps what dead owners left. Its errors name the cure.
+func Open(ctx context.Context, options Options) (*Machines, error) {
+	options, d, err := settle(options)
+	if err != nil {
+		return nil, err
+	}
+	m := &Machines{
+		options: options, daemon: d, images: image.Store{Root: options.ImageRoot},
+		log: options.Log, live: map[string]*Machine{}, base: context.WithoutCancel(ctx),
+		proof: proof{turn: make(chan struct{}, 1)},
+	}
+	if err := m.look(ctx); err != nil {
+		return nil, err
+	}
+	if m.owner, err = newOwner(ctx, options.RunDir, options.Dir); err != nil {
+		return nil, err
+	}
+	reaped, err := m.Reap(ctx)
+	for _, r := range reaped {
+		m.log.Warn().Str("owner", r.Owner).Str("execution", r.Execution).Msg("destroyed a machine that a dead process left: " + r.Name)
+	}
+	if err != nil {
+		m.log.Warn().Err(err).Msg("cannot clean up all that dead processes left")
+	}
+	return m, nil
+}
+
+// settle fills in defaults and makes the directories.
+func settle(o Options) (Options, daemon, error) {
+	uid := os.Getuid()
+	runtime := ""
+	if uid != 0 {
+		var err error
+		if runtime, err = runtimeDir(uid, os.Getenv("XDG_RUNTIME_DIR")); err != nil {
+			return o, daemon{}, err
+		}
+	}
+	d, err := planDaemon(site{uri: o.URI, uid: uid, runtime: runtime, systemd: systemdRuns(), look: lookDaemon})
+	if err != nil {
+		return o, d, err
+	}
+	if o, err = withDefaults(o, uid, runtime); err != nil {
+		return o, d, err
+	}
+	d.lock = filepath.Join(o.RunDir, ".daemon")
+	for dir, mode := range map[string]os.FileMode{o.RunDir: 0o700, o.Dir: 0o711} {
+		if err := os.MkdirAll(dir, mode); err != nil {
+			return o, d, fmt.Errorf("cannot make the directory of machines: %w", err)
+		}
+		if err := private(dir, uid); err != nil {
+			return o, d, err
+		}
+	}
+	return o, d, nil
+}
+
+func withDefaults(o Options, uid int, runtime string) (Options, error) {
+	o.URI = fallback(o.URI, map[bool]string{true: uriSystem, false: uriSession}[uid == 0])
+	o.Image = fallback(o.Image, "debian-12")
+	o.KVM = fallback(o.KVM, "auto")
+	o.RunDir = fallback(o.RunDir, filepath.Join(fallback(runtime, "/run"), "assay"))
+	if o.BootTimeout <= 0 {
+		o.BootTimeout = 2 * time.Minute
+	}
+	if o.ImageRoot == "" || o.Dir == "" {
+		return o, errors.New("cannot open machines without a directory for images and one for overlays")
+	}
+	for _, dir := range []*string{&o.RunDir, &o.Dir, &o.ImageRoot} {
+		abs, err := filepath.Abs(*dir)
+		if err != nil {
+			return o, fmt.Errorf("cannot use the directory %s: %w", *dir, err)
+		}
+		*dir = abs
+	}
+	if o.KVM != "auto" && o.KVM != "yes" && o.KVM != "no" {
+		return o, fmt.Errorf("cannot use %q for KVM: use auto, yes or no", o.KVM)
+	}
+	longest := filepath.Join(o.RunDir, "o-00000000", "m-00000000", socketName)
+	if len(longest) > maxSocketPath {
+		return o, fmt.Errorf("cannot use the run directory %s: its path is %d bytes too long for sockets in it", o.RunDir, len(longest)-maxSocketPath)
+	}
+	return o, nil
+}
+
+func fallback(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// look learns about the host.
+func (m *Machines) look(ctx context.Context) error {
+	c, err := m.daemon.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return c.do(ctx, func(l *lv.Libvirt) error {
+		lib, err := l.ConnectGetLibVersion()
+		if err != nil {
+			return fmt.Errorf("cannot ask libvirt for its version: %w", err)
+		}
+		qemu, err := l.ConnectGetVersion()
+		if err != nil {
+			return fmt.Errorf("cannot ask libvirt for QEMU: %w: install qemu-system for this architecture", err)
+		}
+		caps, err := l.Capabilities()
+		if err != nil {
+			return fmt.Errorf("cannot ask libvirt what it can do: %w", err)
+		}
+		m.host = host{libvirt: version(lib), qemu: version(qemu)}
+		m.host.user, err = qemuUser(caps)
+		return err
+	})
+}
+
+// version spells a version as libvirt counts it: 1,000,000 major + 1,000 minor + release.
+func version(n uint64) string {
+	return fmt.Sprintf("%d.%d.%d", n/1_000_000, n/1_000%1_000, n%1_000)
+}
+
+// forget takes a machine out of the living: what is left of it is a stray.
+func (m *Machines) forget(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.live, id)
+}
+
+// lives tells whether a machine of ours is in use or on its way.
+func (m *Machines) lives(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.live[id] != nil
+}
+
+// Close destroys the machines that are left and gives ownership up.
+func (m *Machines) Close() error {
+	m.mu.Lock()
+	left := make([]*Machine, 0, len(m.live))
+	for _, one := range m.live {
+		left = append(left, one)
+	}
+	m.mu.Unlock()
+	failed := make([]error, len(left))
+	var all sync.WaitGroup
+	for i, one := range left {
+		all.Go(func() { failed[i] = one.Close() })
+	}
+	all.Wait()
+	m.owner.release()
+	return errors.Join(failed...)
+}
+
+// Info describes the host that machines boot on.
+type Info struct {
+	URI     string `json:"uri"`
+	Libvirt string `json:"libvirt"` // version
+	QEMU    string `json:"qemu"`    // version
+	User    string `json:"user"`    // whom QEMU runs as
+	Accel   string `json:"accel"`   // "kvm", or "qemu" for emulation
+	Why     string `json:"why"`     // why that one
+	RunDir  string `json:"run_dir"`
+	Dir     string `json:"dir"`
+}
+
+// Describe tells what machines would boot on. It proves KVM if that has not been
+// done, with the default image; without one Accel is "".
+func (m *Machines) Describe(ctx context.Context) (Info, error) {
+	info := Info{
+		URI: m.options.URI, Libvirt: m.host.libvirt, QEMU: m.host.qemu, User: m.host.user.String(),
+		RunDir: m.options.RunDir, Dir: m.options.Dir,
+	}
+	img, err := m.images.Find(m.options.Image)
+	if err != nil {
+		info.Why = err.Error()
+		return info, nil
+	}
+	found, err := m.accelerator(ctx, img)
+	info.Accel, info.Why = found.Accel, found.Why
+	return info, err
+}
