@@ -115,9 +115,6 @@ func (w *Worker) conclude(ctx context.Context, x assay.Execution, c assay.Conclu
 			log.Warn().Str("reason", c.Reason).Int("failures", failures).Msg("execution will be tried again")
 			return true, nil
 		}
-		if x, err = w.Store.Begin(ctx, x.ID, true); err != nil {
-			return false, err
-		}
 		c.Reason = fmt.Sprintf("%s (tried %d times)", c.Reason, failures)
 	}
 	x.State, x.Verdict, x.Reason = assay.StateFinished, c.Verdict, c.Reason

@@ -176,6 +176,7 @@ func (r *run) boot(ctx context.Context, machines Machines) error {
 	return r.phase(ctx, "boot", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, r.limits.Boot)
 		defer cancel()
+		r.log.Say(0, "boot: waiting for a machine")
 		m, err := machines.Boot(ctx, r.Spec)
 		var boot *BootError
 		if errors.As(err, &boot) && r.Console != nil {

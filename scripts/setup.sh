@@ -35,7 +35,16 @@ missing=$(echo "$needs" | while read -r program debian fedora; do
     command -v "$program" >/dev/null && continue
     echo "$program $debian $fedora"
 done)
-[ -n "$missing" ] || exit 0
+
+# Where no udev runs, /dev/kvm keeps root's group: libvirt then examines QEMU
+# anew at every start, which takes a minute. This is what udev's rule does.
+fix_kvm() {
+    [ -c /dev/kvm ] && [ "$(id -u)" = 0 ] && [ ! -d /run/udev ] || return 0
+    [ "$(stat -c %G /dev/kvm)" = root ] && getent group kvm >/dev/null || return 0
+    chgrp kvm /dev/kvm && chmod 660 /dev/kvm
+}
+
+[ -n "$missing" ] || { fix_kvm; exit 0; }
 
 packages=$(echo "$missing" | awk -v c="$column" '{ print $c }' | sort -u | tr '\n' ' ')
 if [ "$column" = 0 ]; then
@@ -60,3 +69,4 @@ else
     set -- $sudo dnf
     "$@" install -y --setopt=install_weak_deps=False $packages >"$log" 2>&1
 fi || { tail -n 30 "$log" >&2; echo "cannot install $packages: see above" >&2; exit 1; }
+fix_kvm

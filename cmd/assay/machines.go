@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -29,10 +30,14 @@ func openMachines(ctx context.Context, cfg config.Config, log zerolog.Logger) (r
 }
 
 func libvirtOptions(cfg config.Config, log zerolog.Logger) libvirt.Options {
+	boot := cfg.Limits.Boot
+	if boot == 0 {
+		boot = runner.DefaultLimits().Boot
+	}
 	return libvirt.Options{
 		URI: cfg.Machines.URI, ImageRoot: imageRoot(cfg), Image: cfg.Machines.Image,
 		Dir: filepath.Join(cfg.Data, "machines"), KVM: cfg.Machines.KVM,
-		BootTimeout: cfg.Limits.Boot, Log: log,
+		BootTimeout: boot, Log: log,
 	}
 }
 
@@ -61,4 +66,31 @@ func agentPath(cfg config.Config) (string, error) {
 		return "", fmt.Errorf("cannot find assay-agent beside assay: %w: make build puts it there", err)
 	}
 	return agent, nil
+}
+
+// reapPeriod is how often a server looks for machines that nobody owns.
+const reapPeriod = time.Minute
+
+// reap destroys what dead processes left, also our own strays, until ctx ends.
+func (s *server) reap(ctx context.Context) error {
+	m, ok := s.machines.(*libvirt.Machines)
+	if !ok {
+		return nil
+	}
+	tick := time.NewTicker(reapPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		reaped, err := m.Reap(ctx)
+		for _, r := range reaped {
+			s.log.Warn().Str("execution", r.Execution).Str("kind", r.Kind).Msg("destroyed what a dead process left: " + r.Name)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn().Err(err).Msg("cannot look for machines that were left")
+		}
+	}
 }

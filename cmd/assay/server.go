@@ -182,7 +182,7 @@ func (s *server) loops() ([]func(context.Context) error, error) {
 	for range s.cfg.Machines.Count {
 		loops = append(loops, worker.Run)
 	}
-	return append(loops, s.sweepSpools), nil
+	return append(loops, s.sweepSpools, s.reap), nil
 }
 
 func packagesOf(cfg config.Config) dispatch.Packages {

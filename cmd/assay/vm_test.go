@@ -40,6 +40,18 @@ func needImage(t *testing.T) {
 	}
 }
 
+// newVMSite is newSite where the virtual machines' user may reach what lies
+// below: a test's directory is its owner's alone.
+func newVMSite(t *testing.T) *site {
+	t.Helper()
+	needImage(t)
+	s := newSite(t, nil)
+	if err := os.Chmod(filepath.Dir(s.dir), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // TestDemo is the main job, as make demo shows it.
 func TestDemo(t *testing.T) {
 	needImage(t)
@@ -135,8 +147,7 @@ func (p *program) running(execution string, attempt int, step string) {
 // TestKilledDuringBootAndStep kills the server with -9 while a machine boots,
 // and its successor while the check runs. The third one finishes the job.
 func TestKilledDuringBootAndStep(t *testing.T) {
-	needImage(t)
-	s := newSite(t, nil)
+	s := newVMSite(t)
 	s.commit("checks/hello", "main", map[string]string{"c/runtask.yml": formula("c", "sleep 15")})
 	commit := s.commit("rpms/hello", "main", map[string]string{"hello": "x"})
 	config := s.config("")
@@ -168,8 +179,7 @@ func TestKilledDuringBootAndStep(t *testing.T) {
 // TestHostileChecks lets checks do their worst to their machines. Each ends by
 // itself with the right verdict and reason, and the next one is normal.
 func TestHostileChecks(t *testing.T) {
-	needImage(t)
-	s := newSite(t, nil)
+	s := newVMSite(t)
 	tests := map[string]struct{ command, verdict, reason string }{
 		"loops-for-ever":   {"while :; do :; done", "failed", "timed out: the check may take 20s"},
 		"fills-the-disk":   {"fallocate -l $(df --output=avail -B1 / | tail -n 1) /bulk; cat /dev/zero > /filler", "failed", "No space left on device"},
