@@ -17,10 +17,11 @@ type Plan struct {
 
 // Step is one action of a formula.
 type Step struct {
-	Name      string // as the formula names it
-	Directive string // "shell", "python", …
-	Position  string // "greets/runtask.yml:12:3", for error messages
-	Export    string // the variable its value goes into, "" for none
+	Name      string        // as the formula names it
+	Directive string        // "shell", "python", …
+	Position  string        // "greets/runtask.yml:12:3", for error messages
+	Export    string        // the variable its value goes into, "" for none
+	Timeout   time.Duration // for this step; 0 for what is left of the plan's
 	// Resolve substitutes the variables and says what to do. It has no side
 	// effects; its errors begin with Position.
 	Resolve func(Vars) (Action, error)

@@ -3,6 +3,7 @@ package checks
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -48,6 +49,7 @@ type action struct {
 	kind     string // the directive's name
 	export   string
 	position string
+	timeout  time.Duration // 0 for none of its own
 	does     directive
 }
 
@@ -90,6 +92,7 @@ func (p *parser) readAction(n *yaml.Node) {
 	keys := []key{
 		{name: "name", required: true, read: func(p *parser, n *yaml.Node) { a.name = p.line(n, "an action's name") }},
 		{name: "export", read: func(p *parser, n *yaml.Node) { a.export = p.readExport(n) }},
+		{name: "timeout", read: func(p *parser, n *yaml.Node) { a.timeout = p.duration(n) }},
 	}
 	p.mapping(n, "an action", keys, func(f field) { others = append(others, f) })
 	p.readDirective(n, &a, others)
@@ -109,7 +112,7 @@ func (p *parser) readDirective(n *yaml.Node, a *action, others []field) {
 		case !ok && len(others) == 1:
 			p.mistake(f.key, "use the directive %s: %s", shown(f.key.Value), didYouMean(f.key.Value, known))
 		case !ok:
-			p.mistake(f.key, "use the key %s in an action: %s", shown(f.key.Value), didYouMean(f.key.Value, append(known, "name", "export")))
+			p.mistake(f.key, "use the key %s in an action: %s", shown(f.key.Value), didYouMean(f.key.Value, append(known, "name", "export", "timeout")))
 		case a.does != nil:
 			p.mistake(f.key, "use the directives %s and %s in one action: write two actions", a.kind, kind)
 		default:

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/assay-ci/assay"
 )
@@ -124,6 +125,7 @@ type (
 	recordedStep struct {
 		Name, Directive, Position string
 		Export                    string               `json:",omitempty"`
+		Timeout                   string               `json:",omitempty"`
 		Message                   string               `json:",omitempty"`
 		Fail                      string               `json:",omitempty"`
 		Commands                  []recordedCommand    `json:",omitempty"`
@@ -170,9 +172,17 @@ func record(f *Formula, vars assay.Vars) ([]byte, error) {
 	return b.Bytes(), err
 }
 
+// ownTime is a step's own timeout, "" for none.
+func ownTime(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
+}
+
 func recordStep(step assay.Step, act assay.Action) recordedStep {
 	r := recordedStep{
-		Name: step.Name, Directive: step.Directive, Position: step.Position, Export: step.Export,
+		Name: step.Name, Directive: step.Directive, Position: step.Position, Export: step.Export, Timeout: ownTime(step.Timeout),
 		Message: act.Message, Fail: act.Fail, Value: act.Value, Results: act.Results,
 	}
 	for _, c := range act.Commands {

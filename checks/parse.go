@@ -219,7 +219,10 @@ func readArgs(p *parser, n *yaml.Node) {
 	}
 }
 
-func readTimeout(p *parser, n *yaml.Node) {
+func readTimeout(p *parser, n *yaml.Node) { p.formula.Timeout = p.duration(n) }
+
+// duration reads a timeout, of a formula or of one action; 0 with a mistake.
+func (p *parser) duration(n *yaml.Node) time.Duration {
 	d, err := time.ParseDuration(n.Value)
 	switch {
 	case n.Kind != yaml.ScalarNode || err != nil:
@@ -227,8 +230,9 @@ func readTimeout(p *parser, n *yaml.Node) {
 	case d < MinTimeout || d > MaxTimeout:
 		p.mistake(n, "use the timeout %s: write one from 1s to 24h", shown(n.Value))
 	default:
-		p.formula.Timeout = d
+		return d
 	}
+	return 0
 }
 
 // text reads a scalar that is a string. What YAML takes for a number or a

@@ -32,7 +32,7 @@ func (f *Formula) Plan(vars assay.Vars) (assay.Plan, error) {
 	plan := assay.Plan{Check: f.Checkname(), Timeout: f.Timeout}
 	for i, a := range f.actions {
 		plan.Steps = append(plan.Steps, assay.Step{
-			Name: a.name, Directive: a.kind, Position: a.position, Export: a.export,
+			Name: a.name, Directive: a.kind, Position: a.position, Export: a.export, Timeout: a.timeout,
 			Resolve: a.resolver(known, i+1),
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,30 +28,40 @@ type Planner struct {
 	Wake     Signal // woken by the intake
 	Planned  func() // told after each event: reports are owed now
 
+	mu       sync.Mutex
 	unqueued []assay.Execution // written down, but the queue did not take them yet
+	at       map[string]bool   // events that are being planned
 }
 
 const (
 	planTries  = 10 // then the event is given up, after about half an hour
 	planBatch  = 100
 	planPeriod = 5 * time.Second // looks for retries that are due
+	// planParallel is how many events are planned at a time: a repository that
+	// answers slowly holds up nobody else's first status.
+	planParallel = 8
 )
 
-// Run plans events until ctx ends.
+// Run plans events until ctx ends, and waits for those it is at.
 func (p *Planner) Run(ctx context.Context) error {
+	p.at = map[string]bool{}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	slots := make(chan struct{}, planParallel)
 	for ctx.Err() == nil {
-		n, err := p.planSome(ctx)
+		begun, err := p.planSome(ctx, &wg, slots)
 		if err != nil && ctx.Err() == nil {
 			p.Log.Error().Err(err).Msg("cannot plan events")
 		}
-		if n < planBatch || err != nil {
+		if begun < planBatch {
 			p.Wake.wait(ctx, planPeriod)
 		}
 	}
 	return nil
 }
 
-func (p *Planner) planSome(ctx context.Context) (int, error) {
+// planSome begins to plan what is new and not being planned already.
+func (p *Planner) planSome(ctx context.Context, wg *sync.WaitGroup, slots chan struct{}) (begun int, err error) {
 	if err := p.publish(ctx); err != nil {
 		return 0, err
 	}
@@ -59,12 +70,38 @@ func (p *Planner) planSome(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	for _, e := range events {
-		if err := p.plan(ctx, e); err != nil {
-			return 0, err
+		if !p.begin(e.ID) {
+			continue
 		}
-		p.Planned()
+		begun++
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			defer p.end(e.ID)
+			if err := p.plan(ctx, e); err != nil && ctx.Err() == nil {
+				p.Log.Error().Err(err).Str("event", e.ID).Msg("cannot plan the event")
+			}
+			p.Planned()
+		})
 	}
-	return len(events), nil
+	return begun, nil
+}
+
+// begin claims an event; false when it is being planned.
+func (p *Planner) begin(event string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.at[event] {
+		return false
+	}
+	p.at[event] = true
+	return true
+}
+
+func (p *Planner) end(event string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.at, event)
 }
 
 // planned is what one event comes to.
@@ -88,21 +125,29 @@ func (p *Planner) plan(ctx context.Context, e assay.EventRecord) error {
 	for _, x := range out.executions {
 		reports = append(reports, p.firstReports(x)...)
 	}
-	if err := p.Store.PlanEvent(ctx, e.ID, out.note, out.executions, reports); err != nil {
+	err = p.Store.PlanEvent(ctx, e.ID, out.note, out.executions, reports)
+	if errors.Is(err, assay.ErrFinished) {
+		return nil // it was done between the listing and now
+	}
+	if err != nil {
 		return fmt.Errorf("cannot write the plan of event %s: %w", e.ID, err)
 	}
 	log.Info().Int("executions", len(out.executions)).Str("note", out.note).Msg("event planned")
+	p.mu.Lock()
 	for _, x := range out.executions {
 		if x.State == assay.StateQueued {
 			p.unqueued = append(p.unqueued, x)
 		}
 	}
+	p.mu.Unlock()
 	return p.publish(ctx)
 }
 
 // publish hands executions to the queue, in order. What it does not take stays
 // for the next round; after a restart the queue is filled from the store.
 func (p *Planner) publish(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for len(p.unqueued) > 0 {
 		x := p.unqueued[0]
 		if err := p.Queue.Publish(ctx, x); err != nil {

@@ -20,10 +20,16 @@ func builds(t *testing.T) *httptest.Server {
 	t.Cleanup(other.Close)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/packages/hello.rpm", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("an rpm")) })
-	mux.HandleFunc("/packages/moved.rpm", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/packages/hello.rpm", 302) })
-	mux.HandleFunc("/packages/away.rpm", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL+"/packages/x", 302) })
-	mux.HandleFunc("/packages/out.rpm", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/private", 302) })
-	mux.HandleFunc("/packages/loop.rpm", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/packages/loop.rpm", 302) })
+	mux.HandleFunc("/packages/moved.rpm", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/packages/hello.rpm", http.StatusFound)
+	})
+	mux.HandleFunc("/packages/away.rpm", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL+"/packages/x", http.StatusFound)
+	})
+	mux.HandleFunc("/packages/out.rpm", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/private", http.StatusFound) })
+	mux.HandleFunc("/packages/loop.rpm", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/packages/loop.rpm", http.StatusFound)
+	})
 	mux.HandleFunc("/packages/big.rpm", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 2000)) })
 	mux.HandleFunc("/private", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("secret")) })
 	server := httptest.NewServer(mux)

@@ -20,7 +20,6 @@ type entry struct {
 	typ  byte
 	link string
 	data string
-	size int64 // of what the header promises, if not that of data
 }
 
 func makeTar(t testing.TB, entries []entry) []byte {

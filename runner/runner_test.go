@@ -130,6 +130,9 @@ func TestVerdicts(t *testing.T) {
 			verdict: "failed", reason: "longer than 1000 B", results: "1 FAILED"},
 		{summary: "a check that loops for ever", timeout: 300 * time.Millisecond, steps: []assay.Step{shell("loop", "while :; do :; done"), never},
 			verdict: "failed", reason: `step 1 "loop" timed out: the check may take 300ms`, results: "1 FAILED"},
+		{summary: "a step that takes too long", timeout: time.Hour, steps: []assay.Step{{Name: "slow", Timeout: 200 * time.Millisecond, Resolve: func(assay.Vars) (assay.Action, error) {
+			return assay.Action{Commands: []assay.Command{{Shell: "sleep 600"}}}, nil
+		}}, never}, verdict: "failed", reason: `step 1 "slow" timed out: the step may take 200ms`, results: "1 FAILED"},
 		{summary: "a check that floods the log", limits: runner.Limits{Log: 10_000}, steps: []assay.Step{shell("flood", "yes"), never},
 			verdict: "failed", reason: "printed more than 9.7 KiB, the log limit, and was stopped", results: "1 FAILED"},
 		{summary: "a check that powers its machine off", steps: []assay.Step{shell("off", "poweroff"), never},

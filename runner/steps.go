@@ -48,35 +48,58 @@ func (r *run) steps(ctx context.Context) error {
 	if r.Plan.Timeout > 0 {
 		limit = r.Plan.Timeout
 	}
-	timed, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, &timeoutError{"the check", limit})
 	defer cancel()
 	for i, step := range r.Plan.Steps {
-		number := i + 1
-		r.log.Say(number, "step %d: %s (%s)", number, step.Name, step.Directive)
-		entry := assay.StepRun{Number: number, Name: step.Name}
-		err := r.tell(timed, entry, func(ctx context.Context) error { return r.step(ctx, number, step) })
-		if err == nil {
-			continue
+		if err := r.oneStep(ctx, i+1, step); err != nil {
+			return err
 		}
-		return r.whyStopped(ctx, timed, number, step, limit, err)
 	}
 	return nil
 }
 
-// whyStopped words the ending of a step that the clock or the log limit ended;
-// other errors stay as they are.
-func (r *run) whyStopped(ctx, timed context.Context, number int, step assay.Step, limit time.Duration, err error) error {
+// timeoutError is the cause that ends what took too long.
+type timeoutError struct {
+	what  string
+	limit time.Duration
+}
+
+func (e *timeoutError) Error() string {
+	return fmt.Sprintf("timed out: %s may take %s", e.what, e.limit)
+}
+
+// oneStep runs one action within its time and words how it ended.
+func (r *run) oneStep(ctx context.Context, number int, step assay.Step) error {
+	r.log.Say(number, "step %d: %s (%s)", number, step.Name, step.Directive)
+	if step.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, step.Timeout, &timeoutError{"the step", step.Timeout})
+		defer cancel()
+	}
+	entry := assay.StepRun{Number: number, Name: step.Name}
+	err := r.tell(ctx, entry, func(ctx context.Context) error { return r.step(ctx, number, step) })
+	if err != nil {
+		err = r.whyStopped(ctx, number, step, err)
+		r.log.Say(number, "%v", err)
+	}
+	return err
+}
+
+// whyStopped words the ending of a step that its machine, the clock or the log
+// limit ended; other errors stay as they are.
+func (r *run) whyStopped(ctx context.Context, number int, step assay.Step, err error) error {
 	var infra *infraError
+	var late *timeoutError
+	cause := context.Cause(ctx)
 	switch {
 	case errors.As(err, &infra):
 	case errors.Is(err, ErrMachineDied):
 		err = &crashError{fmt.Sprintf("step %d %q", number, step.Name), err}
-	case errors.Is(context.Cause(ctx), errFlood):
+	case errors.Is(cause, errFlood):
 		err = &stepError{step, number, fmt.Sprintf("printed more than %s, the log limit, and was stopped", Bytes(r.limits.Log))}
-	case timed.Err() != nil && ctx.Err() == nil:
-		err = &stepError{step, number, fmt.Sprintf("timed out: the check may take %s", limit)}
+	case errors.As(cause, &late):
+		err = &stepError{step, number, late.Error()}
 	}
-	r.log.Say(number, "%v", err)
 	return err
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"github.com/google/uuid"
@@ -212,12 +211,4 @@ func removeEmpty(dir string) error {
 		return os.Remove(dir)
 	}
 	return nil
-}
-
-// hostArch is the architecture of this machine, as packages name it.
-func hostArch() string {
-	if a, ok := map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "i686"}[runtime.GOARCH]; ok {
-		return a
-	}
-	return runtime.GOARCH
 }

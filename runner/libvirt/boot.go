@@ -35,6 +35,9 @@ func (m *Machines) Boot(ctx context.Context, spec runner.Spec) (runner.Machine, 
 	if err != nil {
 		return nil, err
 	}
+	if !serves(img.Arch, spec.Arch) {
+		return nil, fmt.Errorf("cannot boot a machine of %s from the image %s, which is of %s: name another image in the formula", spec.Arch, img.Name, img.Arch)
+	}
 	found, err := m.accelerator(ctx, img)
 	if err != nil {
 		return nil, err
@@ -47,6 +50,20 @@ func (m *Machines) Boot(ctx context.Context, spec runner.Spec) (runner.Machine, 
 		return nil, err
 	}
 	return one, nil
+}
+
+// serves tells whether an image of one architecture is fit for an item of
+// another: of none in particular, or of the same processor's older kind.
+func serves(image, item string) bool {
+	switch item {
+	case "", "noarch", "all", "src", image:
+		return true
+	case "amd64", "i386", "i686":
+		return image == "x86_64"
+	case "arm64":
+		return image == "aarch64"
+	}
+	return false
 }
 
 // shape fills in what the spec leaves open and refuses what cannot be.

@@ -165,3 +165,14 @@ func TestWithDefaults(t *testing.T) {
 		}
 	}
 }
+
+func TestServes(t *testing.T) {
+	for item, want := range map[string]bool{"": true, "noarch": true, "src": true, "x86_64": true, "amd64": true, "i686": true, "aarch64": false, "armhfp": false} {
+		if got := serves("x86_64", item); got != want {
+			t.Errorf("an image of x86_64 for an item of %q: %v", item, got)
+		}
+	}
+	if !serves("aarch64", "arm64") || serves("aarch64", "x86_64") {
+		t.Error("aarch64 is taken for something else")
+	}
+}
