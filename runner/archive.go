@@ -144,37 +144,61 @@ func badName(raw, clean string) string {
 }
 
 // Pack writes the plain files and directories below dir as a tar stream, for a
-// Machine's Push. Symbolic links that stay inside are kept, what is neither
-// file, directory nor link is left out. Owners are not recorded: in the machine
+// Machine's Push. Symbolic links are kept as they are, what is neither file,
+// directory nor link is left out. Owners are not recorded: in the machine
 // everything belongs to the user that the check runs as.
 func Pack(w io.Writer, dir string) error {
+	return packTrees(w, map[string]string{".": dir})
+}
+
+// packTrees is Pack for several host directories by the directory that each
+// becomes; an empty one for "".
+func packTrees(w io.Writer, trees map[string]string) error {
+	tw := tar.NewWriter(w)
+	for prefix, dir := range trees {
+		if err := packTree(tw, prefix, dir); err != nil {
+			return err
+		}
+	}
+	return tw.Close()
+}
+
+func packTree(tw *tar.Writer, prefix, dir string) error {
+	if prefix != "." {
+		h := &tar.Header{Typeflag: tar.TypeDir, Name: prefix + "/", Mode: 0o755}
+		if err := tw.WriteHeader(h); err != nil {
+			return err
+		}
+	}
+	if dir == "" {
+		return nil
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return fmt.Errorf("cannot pack %s: %w", dir, err)
 	}
 	defer root.Close()
-	tw := tar.NewWriter(w)
 	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || name == "." {
 			return err
 		}
-		return packOne(tw, root, name, d)
+		return packOne(tw, root, prefix, name, d)
 	})
 	if err != nil {
 		return fmt.Errorf("cannot pack %s: %w", dir, err)
 	}
-	return tw.Close()
+	return nil
 }
 
-func packOne(tw *tar.Writer, root *os.Root, name string, d fs.DirEntry) error {
+func packOne(tw *tar.Writer, root *os.Root, prefix, name string, d fs.DirEntry) error {
 	info, err := d.Info()
 	if err != nil {
 		return err
 	}
-	h := &tar.Header{Name: name, Mode: int64(info.Mode().Perm()), ModTime: info.ModTime()}
+	h := &tar.Header{Name: path.Join(prefix, name), Mode: int64(info.Mode().Perm()), ModTime: info.ModTime()}
 	switch {
 	case d.IsDir():
-		h.Typeflag, h.Name = tar.TypeDir, name+"/"
+		h.Typeflag, h.Name = tar.TypeDir, h.Name+"/"
 		return tw.WriteHeader(h)
 	case d.Type()&fs.ModeSymlink != 0:
 		h.Typeflag = tar.TypeSymlink

@@ -202,18 +202,14 @@ func (r *run) destroy(ctx context.Context) {
 	}
 }
 
-// upload makes the execution's directories and fills them.
+// upload makes the execution's directories and fills them, in one go: every
+// push costs an emulated machine half a second.
 func (r *run) upload(ctx context.Context) error {
-	for name := range guestDirs {
-		pack := func(w io.Writer) error { return packFiles(w, nil) }
-		if dir := r.Trees[name]; dir != "" {
-			pack = func(w io.Writer) error { return Pack(w, dir) }
-		}
-		if err := r.push(ctx, r.guest(name), pack); err != nil {
-			return err
-		}
+	trees := map[string]string{}
+	for name, dir := range guestDirs {
+		trees[dir] = r.Trees[name]
 	}
-	return nil
+	return r.push(ctx, r.machine.Dir(), func(w io.Writer) error { return packTrees(w, trees) })
 }
 
 // guest is the directory in the machine that a variable names.
@@ -269,7 +265,7 @@ func (r *run) sayExtracted(got Extracted) {
 		size += f.Size
 	}
 	if len(got.Files) > 0 {
-		r.log.Say(0, "kept %d artifacts, %s", len(got.Files), Bytes(size))
+		r.log.Say(0, "artifacts kept: %d, %s", len(got.Files), Bytes(size))
 	}
 	for _, s := range got.Skipped {
 		r.log.Say(0, "left out %s", s)

@@ -258,7 +258,7 @@ func (d *demo) show(ctx context.Context) error {
 // linger keeps serving for a person who wants to look around.
 func (d *demo) linger(ctx context.Context) error {
 	if !isTerminal(d.e.out) {
-		fmt.Fprintf(d.e.out, "\nOn a terminal the demo goes on serving now. To look at the pages: assay demo, then open the address.\n")
+		fmt.Fprint(d.e.out, "\nThat was all: run the demo on a terminal, and it goes on serving for you to look at the pages.\n")
 		return nil
 	}
 	fmt.Fprintf(d.e.out, "\nOpen %s in a browser. On another machine first: ssh -L PORT:HOST:PORT, with the address's.\nCtrl-C ends the demo.\n", d.url)
