@@ -143,6 +143,7 @@ type run struct {
 	vars    assay.Vars
 	results []assay.Result
 	files   []assay.Artifact
+	said    string // the newest command's last words
 }
 
 // attempt boots, uploads, runs and collects. Its error says how the attempt

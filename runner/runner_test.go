@@ -104,6 +104,8 @@ func TestVerdicts(t *testing.T) {
 		{summary: "no steps", verdict: "passed", results: "1 PASSED"},
 		{summary: "a step fails and says why", steps: []assay.Step{shell("greets", "echo fine; echo 'no greeting' >&2; echo >&2; exit 3"), never},
 			verdict: "failed", reason: `step 1 "greets" failed: exit 3: no greeting`, results: "1 FAILED"},
+		{summary: "a step fails and sums up on its standard output", steps: []assay.Step{shell("tests", "echo '1 failed, 3 passed'; exit 1"), never},
+			verdict: "failed", reason: `step 1 "tests" failed: exit 1: 1 failed, 3 passed`, results: "1 FAILED"},
 		{summary: "a signal ends a step", steps: []assay.Step{shell("a", "kill -6 $$"), never},
 			verdict: "failed", reason: `ended by signal 6`, results: "1 FAILED"},
 		{summary: "a command is not there", steps: []assay.Step{shell("a", "assay-no-such-command")},
@@ -130,6 +132,8 @@ func TestVerdicts(t *testing.T) {
 			verdict: "failed", reason: "longer than 1000 B", results: "1 FAILED"},
 		{summary: "a check that loops for ever", timeout: 300 * time.Millisecond, steps: []assay.Step{shell("loop", "while :; do :; done"), never},
 			verdict: "failed", reason: `step 1 "loop" timed out: the check may take 300ms`, results: "1 FAILED"},
+		{summary: "a check that complains before its time is up", timeout: 500 * time.Millisecond, steps: []assay.Step{shell("slow", "echo no answer yet >&2; sleep 600")},
+			verdict: "failed", reason: `timed out: the check may take 500ms; its last words: no answer yet`, results: "1 FAILED"},
 		{summary: "a step that takes too long", timeout: time.Hour, steps: []assay.Step{{Name: "slow", Timeout: 200 * time.Millisecond, Resolve: func(assay.Vars) (assay.Action, error) {
 			return assay.Action{Commands: []assay.Command{{Shell: "sleep 600"}}}, nil
 		}}, never}, verdict: "failed", reason: `step 1 "slow" timed out: the step may take 200ms`, results: "1 FAILED"},

@@ -98,7 +98,11 @@ func (r *run) whyStopped(ctx context.Context, number int, step assay.Step, err e
 	case errors.Is(cause, errFlood):
 		err = &stepError{step, number, fmt.Sprintf("printed more than %s, the log limit, and was stopped", Bytes(r.limits.Log))}
 	case errors.As(cause, &late):
-		err = &stepError{step, number, late.Error()}
+		reason := late.Error()
+		if r.said != "" {
+			reason += "; its last words: " + clip(r.said, 300)
+		}
+		err = &stepError{step, number, reason}
 	}
 	return err
 }
@@ -154,8 +158,7 @@ func (r *run) commands(ctx context.Context, number int, step assay.Step, action 
 		if step.Directive == "shell" {
 			r.log.Say(number, "$ %s", clip(strings.Join(commandText(c), " "), 2000))
 		}
-		last := &lastLine{}
-		exit, err := r.command(ctx, number, argv, c.Stdin, printed, last)
+		exit, err := r.command(ctx, number, argv, c.Stdin, printed)
 		if err != nil {
 			return nil, r.ours(ctx, "cannot run a command in the machine", err)
 		}
@@ -166,7 +169,7 @@ func (r *run) commands(ctx context.Context, number int, step assay.Step, action 
 			r.log.Say(number, "exit %d, ignored", exit)
 			continue
 		}
-		return nil, &stepError{step, number, exitReason(exit, last.String())}
+		return nil, &stepError{step, number, exitReason(exit, r.said)}
 	}
 	return printed.buf.Bytes(), nil
 }
@@ -190,16 +193,22 @@ func exitReason(exit int, said string) string {
 	return reason
 }
 
-func (r *run) command(ctx context.Context, number int, argv []string, stdin []byte, printed, last io.Writer) (int, error) {
+// command runs one command and remembers its last words: what it complained of,
+// or else what it printed last, which is where test tools sum up.
+func (r *run) command(ctx context.Context, number int, argv []string, stdin []byte, printed io.Writer) (int, error) {
 	stdout, stderr := r.log.Stream(number, StreamOut), r.log.Stream(number, StreamErr)
+	var lastOut, lastErr lastLine
 	exit, err := r.machine.Run(ctx, Command{
 		Argv:   argv,
 		Dir:    r.guest(assay.VarWorkdir),
 		Env:    r.env(),
 		Stdin:  bytes.NewReader(stdin),
-		Stdout: io.MultiWriter(stdout, printed),
-		Stderr: io.MultiWriter(stderr, last),
+		Stdout: io.MultiWriter(stdout, printed, &lastOut),
+		Stderr: io.MultiWriter(stderr, &lastErr),
 	})
+	if r.said = lastErr.String(); r.said == "" {
+		r.said = lastOut.String()
+	}
 	return exit, errors.Join(err, stdout.Close(), stderr.Close())
 }
 

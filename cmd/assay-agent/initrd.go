@@ -53,6 +53,11 @@ func bringUp() error {
 	if err := unix.Mount(line.root, "/root", line.fstype, line.flags, ""); err != nil {
 		return fmt.Errorf("mounting %s: %w", line.root, err)
 	}
+	if line.flags&unix.MS_RDONLY == 0 {
+		if err := growRoot(line.root, "/root"); err != nil {
+			fmt.Println("assay-agent:", err) // there is less room then, no more
+		}
+	}
 	return switchRoot(line.init)
 }
 

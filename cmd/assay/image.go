@@ -70,7 +70,7 @@ build of the same name reuses the packages and takes seconds.`,
 	f.StringSliceVar(&o.Packages, "package", nil, "a package to add; may be repeated")
 	f.StringVar(&o.Mirror, "mirror", "", "address of an archive (default: those of this host's apt)")
 	f.BoolVar(&o.Fresh, "fresh", false, "install all packages anew")
-	f.Int64Var(&size, "size", 0, "size of the file system in GiB (default 10; it takes up what is in it)")
+	f.Int64Var(&size, "size", 0, "size of the file system in GiB (default 4; it takes up what is in it)")
 	f.BoolVar(&ifNeeded, "if-needed", false, "do nothing when there is one with this program's agent")
 	return cmd
 }

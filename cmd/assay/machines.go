@@ -26,7 +26,25 @@ func openMachines(ctx context.Context, cfg config.Config, log zerolog.Logger) (r
 	if err != nil {
 		return nil, nil, err
 	}
+	warnImage(cfg, log)
 	return m, m.Close, nil
+}
+
+// warnImage says at start what every execution would say later: that there is
+// no image, or that another version of assay made it.
+func warnImage(cfg config.Config, log zerolog.Logger) {
+	img, err := images(cfg).Find(cfg.Machines.Image)
+	if err != nil {
+		log.Warn().Err(err).Msg("no check can run yet")
+		return
+	}
+	agent, err := agentPath(cfg)
+	if err != nil {
+		return // only needed to build images
+	}
+	if same, err := img.Holds(agent); err == nil && !same {
+		log.Warn().Str("image", img.Name).Msg("the image has another version's agent: build it again with: assay image build " + img.Name)
+	}
 }
 
 func libvirtOptions(cfg config.Config, log zerolog.Logger) libvirt.Options {

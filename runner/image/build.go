@@ -26,7 +26,7 @@ type BuildOptions struct {
 	// Agent is the path of the assay-agent program to put in: static, for this
 	// processor.
 	Agent    string
-	Size     int64    // bytes of the file system; 0 for 10 GiB. It takes up what is in it.
+	Size     int64    // bytes of the file system; 0 for 4 GiB. It takes up what is in it.
 	Packages []string // distribution packages to add
 	Mirror   string   // address of an archive; "" for those of this host's apt configuration
 	Keyring  string   // file with the keys that sign it; "" for where distributions install it
@@ -37,7 +37,9 @@ type BuildOptions struct {
 }
 
 const (
-	defaultSize = 10 << 30
+	// defaultSize bounds what a check that fills its disk takes of the host; a
+	// formula that needs more asks for it with environment.disk.
+	defaultSize = 4 << 30
 	minimumSize = 1 << 30
 	maximumSize = 1 << 40
 )
@@ -55,11 +57,13 @@ func (s Store) FindOrBuild(ctx context.Context, options BuildOptions) (Image, er
 	if err := checkAgent(options.Agent); err != nil {
 		return Image{}, err
 	}
-	digest, err := fileDigest(options.Agent)
-	if err != nil {
-		return Image{}, err
+	if _, err := os.Stat(options.Agent); err != nil {
+		return Image{}, fmt.Errorf("cannot read the guest agent: %w", err)
 	}
-	return s.build(ctx, options, func(found Image) bool { return found.AgentDigest == digest })
+	return s.build(ctx, options, func(found Image) bool {
+		same, err := found.Holds(options.Agent)
+		return same && err == nil
+	})
 }
 
 // Build builds an image and puts it in the place of the one that has its name.
@@ -281,6 +285,12 @@ func writeTo(path string, write func(io.Writer) error) error {
 		return err
 	}
 	return errors.Join(write(out), out.Sync(), out.Close())
+}
+
+// Holds tells whether the agent in the image is the given program.
+func (i Image) Holds(agent string) (bool, error) {
+	digest, err := fileDigest(agent)
+	return digest == i.AgentDigest, err
 }
 
 // fileDigest is the SHA-256 of the files one after the other, in hex.
