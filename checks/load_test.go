@@ -120,7 +120,7 @@ func TestLoad(t *testing.T) {
 			map[string]string{"a/runtask.yml": "nmae: x\ndesc: y\nmaintainer: z\nactions: []\n", "b/runtask.yml": formulaText("b"), "c/runtask.yml": ""},
 			[]string{"b"},
 			[]string{
-				`a/runtask.yml:1:1: cannot use the key "nmae" in a formula: write name?`,
+				`a/runtask.yml:1:1: cannot use the key "nmae" in a formula: write name`,
 				"a/runtask.yml:4:10: cannot read an empty list of actions: write at least one action",
 				"c/runtask.yml:1:1: cannot read a formula from an empty file: write at least name, desc, maintainer and actions",
 			},

@@ -9,7 +9,7 @@ import (
 // resembles, or all of them.
 func didYouMean(word string, known []string) string {
 	if best := nearest(word, known); best != "" {
-		return "write " + best + "?"
+		return "write " + best
 	}
 	return "write " + oneOf(known)
 }

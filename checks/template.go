@@ -191,7 +191,7 @@ func (p *parser) unknownVariable(n *yaml.Node, t token, or string) {
 	case isItemType(name):
 		p.mistakeIn(n, t, "use the variable %s without declaring it: write it under input: args: [%s]", t.source, name)
 	case near != "":
-		p.mistakeIn(n, t, "find the variable %s: write ${%s}?%s", t.source, near, or)
+		p.mistakeIn(n, t, "find the variable %s: write ${%s}%s", t.source, near, or)
 	default:
 		p.mistakeIn(n, t, "find the variable %s: write the name of a built-in variable, of an argument or of an earlier export%s", t.source, or)
 	}
