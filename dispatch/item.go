@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"regexp"
+	"strings"
 
 	"github.com/assay-ci/assay"
 )
@@ -37,9 +38,13 @@ func commitItem(pkg, commit string) item {
 var distTag = regexp.MustCompile(`\.(fc|el)([0-9]{1,3})(?:[._~^+]|$)`)
 
 // branches are the check branches to look for, best first: the one that the
-// build names, then the one of its release: f42 for fc42, epel9 for el9.
+// build names, then the one of its release: f42 for fc42, epel9 for el9. A change
+// of the package's source is checked by the branch of its own branch's name.
 func branches(e assay.Event, p assay.Package) []string {
 	var names []string
+	if name, ok := strings.CutPrefix(e.Ref, "refs/heads/"); ok && e.Build == nil {
+		names = append(names, name)
+	}
 	if e.Build != nil {
 		if e.Build.Branch != "" {
 			names = append(names, e.Build.Branch)

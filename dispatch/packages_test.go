@@ -96,6 +96,13 @@ func TestBranches(t *testing.T) {
 	}
 }
 
+func TestBranchOfAChange(t *testing.T) {
+	e := assay.Event{Kind: assay.EventPush, Ref: "refs/heads/f42"}
+	if got := strings.Join(branches(e, assay.Package{Branch: "main"}), " "); got != "f42 main" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func FuzzCanonical(f *testing.F) {
 	f.Add("git@github.com:a/b.git")
 	f.Add("file:///a/../..")

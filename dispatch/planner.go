@@ -266,7 +266,7 @@ func (p *Planner) checkChange(ctx context.Context, e assay.Event, pkg assay.Pack
 		if !e.Trusted {
 			return planned{note: outsider}, target, nil
 		}
-		ref = fmt.Sprintf("refs/pull/%d/head", e.PullRequest)
+		ref = PullRef(e.PullRequest)
 	}
 	if err := p.Repos.FetchCommit(ctx, pkg.Checks, e.Commit, ref); err != nil {
 		return planned{}, target, err
@@ -294,6 +294,9 @@ func (p *Planner) checkChange(ctx context.Context, e assay.Event, pkg assay.Pack
 	}
 	return out, target, nil
 }
+
+// PullRef is where GitHub keeps the head of a pull request.
+func PullRef(number int) string { return fmt.Sprintf("refs/pull/%d/head", number) }
 
 // trialItem is what a changed check is tried on; known is false when the
 // package has neither a build nor a repository.

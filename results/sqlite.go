@@ -4,9 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"path/filepath"
 	"runtime"
 
@@ -38,12 +40,28 @@ func sqliteDSN(file string, readOnly bool) string {
 	return u.String()
 }
 
+// ownerOnly makes the file, empty, unless it is there, and takes it from others.
+func ownerOnly(file string) error {
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot open the database: %v: make it writable for the user that runs assay", err)
+	}
+	if err := errors.Join(f.Chmod(0o600), f.Close()); err != nil {
+		return fmt.Errorf("cannot open the database %s: %v", file, err)
+	}
+	return nil
+}
+
 // openSQLite opens the file in dir with every migration applied: one connection
 // that writes, and a pool that cannot.
 func openSQLite(ctx context.Context, dir string) (writes, reads *sql.DB, err error) {
 	file, err := filepath.Abs(filepath.Join(dir, databaseFile))
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot find the database in %s: %v", dir, err)
+	}
+	// Payloads may hold secrets. SQLite gives its side files the same mode.
+	if err := ownerOnly(file); err != nil {
+		return nil, nil, err
 	}
 	if writes, err = sql.Open("sqlite", sqliteDSN(file, false)); err != nil {
 		return nil, nil, fmt.Errorf("cannot open the database %s: %v", file, err)

@@ -37,6 +37,8 @@ func TestOpenTakesAnyDirectoryName(t *testing.T) {
 		info, err := os.Stat(filepath.Join(dir, "assay.db"))
 		if err != nil || info.Size() == 0 {
 			t.Errorf("%s: the database is not where it should be: %v", name, err)
+		} else if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: the database has mode %v: others may read secrets in payloads", name, info.Mode())
 		}
 		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 			t.Errorf("%s: the directory has mode %v: others may read secrets in payloads", name, info.Mode())

@@ -14,6 +14,7 @@ import (
 	"github.com/assay-ci/assay"
 	"github.com/assay-ci/assay/checks"
 	"github.com/assay-ci/assay/config"
+	"github.com/assay-ci/assay/dispatch"
 	"github.com/assay-ci/assay/fetch"
 	"github.com/assay-ci/assay/repo"
 	"github.com/assay-ci/assay/results"
@@ -102,11 +103,11 @@ func (x *executor) prepare(ctx context.Context, job *runner.Job, dir string) (*c
 		return nil, err
 	}
 	work := job.Trees[assay.VarWorkdir]
-	if err := x.checkout(ctx, e.ChecksRepo, e.ChecksCommit, path.Dir(e.Path), work); err != nil {
+	if err := x.checkout(ctx, e, e.ChecksRepo, e.ChecksCommit, path.Dir(e.Path), work); err != nil {
 		return nil, err
 	}
 	if e.SourceRepo != "" {
-		if err := x.checkout(ctx, e.SourceRepo, e.SourceCommit, "", job.Trees[assay.VarSources]); err != nil {
+		if err := x.checkout(ctx, e, e.SourceRepo, e.SourceCommit, "", job.Trees[assay.VarSources]); err != nil {
 			return nil, err
 		}
 	}
@@ -141,12 +142,17 @@ func readFormula(dir, name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, checks.MaxFormula+1))
 }
 
-// checkout writes one commit's tree; "." and "" are the whole of it.
-func (x *executor) checkout(ctx context.Context, address, commit, sub, dir string) error {
+// checkout writes one commit's tree; "." and "" are the whole of it. A pull
+// request's commit may be on none of the repository's branches.
+func (x *executor) checkout(ctx context.Context, e assay.Execution, address, commit, sub, dir string) error {
 	if sub == "." {
 		sub = ""
 	}
-	if err := x.repos.FetchCommit(ctx, address, commit); err != nil {
+	var refs []string
+	if e.Target.PullRequest > 0 && e.Target.Repo == address {
+		refs = append(refs, dispatch.PullRef(e.Target.PullRequest))
+	}
+	if err := x.repos.FetchCommit(ctx, address, commit, refs...); err != nil {
 		return err
 	}
 	return x.repos.Checkout(ctx, address, commit, sub, dir)

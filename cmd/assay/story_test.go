@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -76,6 +78,88 @@ func TestStatusesOnGitHub(t *testing.T) {
 	comments := hub.Comments(assay.Commit{Repo: s.cfg.Packages[0].Source, SHA: bad})
 	if len(comments) > 1 {
 		t.Errorf("%d comments", len(comments))
+	}
+}
+
+// pullRequest delivers GitHub's event of a pull request from a fork, as its
+// documentation shows it, by somebody with the given association.
+func (s *site) pullRequest(git, head, base, association string) string {
+	s.t.Helper()
+	recorded, err := os.ReadFile("../../fixtures/webhooks/github/pull-request-opened-from-fork.json")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var delivery struct {
+		Headers map[string]string
+		Body    map[string]any
+	}
+	if err := json.Unmarshal(recorded, &delivery); err != nil {
+		s.t.Fatal(err)
+	}
+	repository := delivery.Body["repository"].(map[string]any)
+	repository["clone_url"], repository["full_name"] = git+"/rpms/hello.git", "rpms/hello"
+	pull := delivery.Body["pull_request"].(map[string]any)
+	pull["author_association"] = association
+	pull["head"].(map[string]any)["sha"] = head
+	pull["base"].(map[string]any)["sha"], pull["base"].(map[string]any)["ref"] = base, "main"
+	pull["base"].(map[string]any)["repo"] = repository
+	body, err := json.Marshal(delivery.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.srv.url+"/hooks/github", bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for name, value := range delivery.Headers {
+		req.Header.Set(name, value)
+	}
+	req.Header.Set("X-GitHub-Delivery", uuid.NewString())
+	req.Header.Set("X-Hub-Signature-256", webhook.Sign(s.secret, body))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var receipt struct{ Event string }
+	if err := json.NewDecoder(resp.Body).Decode(&receipt); err != nil || resp.StatusCode != http.StatusAccepted {
+		s.t.Fatalf("the delivery was answered with %s, %v", resp.Status, err)
+	}
+	return receipt.Event
+}
+
+func TestPullRequestOnGitHub(t *testing.T) {
+	hub := forgetest.NewGitHub(t)
+	s := newSite(t, func(c *config.Config) {
+		c.Forges.GitHub = config.GitHub{TokenFile: hub.TokenFile, API: hub.URL, Hosts: []string{"127.0.0.1"}}
+	})
+	git := overHTTP(t, s.dir)
+	s.cfg.Packages[0].Source = git.URL + "/rpms/*.git"
+	s.commit("checks/hello", "main", map[string]string{"greets/runtask.yml": greets})
+	base := s.commit("rpms/hello", "main", map[string]string{"hello": "echo 'Hello, world!'"})
+	head := s.commit("rpms/hello", "topic", map[string]string{"hello": "echo Goodbye"})
+	// As on GitHub, the head of a fork's branch is on none of the branches here.
+	s.git(s.bare("rpms/hello"), "update-ref", "refs/pull/7/head", head)
+	s.git(s.bare("rpms/hello"), "update-ref", "-d", "refs/heads/topic")
+	hub.AddRepo("rpms/hello", base, head)
+	hub.AddPull("rpms/hello", 7)
+	s.start()
+
+	outside := s.pullRequest(git.URL, base, base, "NONE")
+	if list := s.executions(outside); len(list) != 0 {
+		t.Errorf("an outsider's pull request ran %d checks", len(list))
+	}
+	x := s.one(s.pullRequest(git.URL, head, base, "MEMBER"))
+	if x.Type != assay.TypePullRequest || x.Verdict != assay.VerdictFailed || x.SourceCommit != head {
+		t.Errorf("the pull request: %+v", x)
+	}
+	s.settled()
+	if statuses := hub.Statuses("rpms/hello", head); len(statuses) == 0 {
+		t.Error("no status on its head")
+	}
+	comments := hub.Comments(assay.Commit{Repo: git.URL + "/rpms/hello.git", SHA: head, PullRequest: 7})
+	if len(comments) != 1 || !strings.Contains(comments[0].Body, "1 of 1 checks did not pass") {
+		t.Errorf("its comments: %+v", comments)
 	}
 }
 
