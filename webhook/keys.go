@@ -66,7 +66,7 @@ func (s signer) Verify(header http.Header, body []byte) error {
 		if s.keys.Unsigned.address != "" {
 			return nil
 		}
-		return errors.New("cannot accept the delivery: no secret is configured for this source: set one")
+		return errors.New("cannot accept the delivery: no secret is configured: set webhook.secret_files")
 	}
 	given := header.Get(s.header)
 	if given == "" {
@@ -100,7 +100,7 @@ func (s signer) Warning() string {
 		if a := s.keys.Unsigned.address; a != "" {
 			return "deliveries are taken without a signature, because the configuration says so and only this machine reaches " + a
 		}
-		return "every delivery will be refused: no secret is configured for this source: set one"
+		return "every delivery will be refused: no secret is configured: set webhook.secret_files"
 	}
 	for _, secret := range s.keys.Secrets {
 		if len(secret) < shortSecret {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -96,9 +97,7 @@ could not be run.`,
 		newImageCommand(e), newVMCommand(e), newEventCommand(e), newDemoCommand(e), newDoctorCommand(e),
 		newVersionCommand(e),
 	)
-	for _, cmd := range root.Commands() {
-		wrapArgs(cmd)
-	}
+	wrapArgs(root)
 	return root
 }
 
@@ -126,13 +125,19 @@ func usagef(cmd *cobra.Command, format string, args ...any) error {
 	return usageError(cmd, fmt.Errorf(format, args...))
 }
 
-// require makes flags mandatory. The only error there is, a name that is not a
-// flag's, is a mistake in this program, which any test of the command meets.
+// require makes flags mandatory; to leave one out is a usage error.
 func require(cmd *cobra.Command, names ...string) {
-	for _, name := range names {
-		if err := cmd.MarkFlagRequired(name); err != nil {
-			cmd.PreRunE = func(*cobra.Command, []string) error { return err }
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		var missing []string
+		for _, name := range names {
+			if !cmd.Flags().Changed(name) {
+				missing = append(missing, "--"+name)
+			}
 		}
+		if len(missing) > 0 {
+			return usagef(cmd, "%s must be given", strings.Join(missing, ", "))
+		}
+		return nil
 	}
 }
 
