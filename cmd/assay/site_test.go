@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -276,6 +277,9 @@ func (s *site) note(name, commit string) string {
 	return string(out)
 }
 
+// statusLine is a status in a note: "assay/greets: success - reason <page>".
+var statusLine = regexp.MustCompile(`(?m)^assay/\S+: (pending|success|failure|error)(?: - .*)? <[^<>]+>$`)
+
 // states is the history of the states that a commit's status went through in
 // its note, oldest first.
 func (s *site) states(name, commit string) []string {
@@ -284,7 +288,7 @@ func (s *site) states(name, commit string) []string {
 	for rev := range strings.FieldsSeq(s.git(s.bare(name), "rev-list", "--reverse", "refs/notes/assay")) {
 		s.git(s.bare(name), "update-ref", "refs/notes/look", rev)
 		out, err := exec.CommandContext(s.t.Context(), "git", "-C", s.bare(name), "notes", "--ref=look", "show", commit).Output()
-		m := noteLine.FindStringSubmatch(string(out))
+		m := statusLine.FindStringSubmatch(string(out))
 		if err != nil || m == nil {
 			continue
 		}

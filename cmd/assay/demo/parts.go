@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"bufio"
@@ -38,7 +38,7 @@ func (e *commandError) Error() string {
 func (d *demo) command(ctx context.Context, dir string, argv []string) *exec.Cmd {
 	name := argv[0]
 	if name == "assay" {
-		name = d.exe
+		name = d.o.Exe
 	}
 	cmd := exec.CommandContext(ctx, name, argv[1:]...)
 	cmd.Dir = dir
@@ -54,9 +54,9 @@ func (d *demo) command(ctx context.Context, dir string, argv []string) *exec.Cmd
 
 // shown runs a command and prints it with all it says.
 func (d *demo) shown(ctx context.Context, dir string, argv ...string) error {
-	fmt.Fprintf(d.e.out, "$ %s\n", strings.Join(argv, " "))
+	fmt.Fprintf(d.o.Out, "$ %s\n", strings.Join(argv, " "))
 	cmd := d.command(ctx, dir, argv)
-	w := &indenter{w: d.e.out}
+	w := &indenter{w: d.o.Out}
 	cmd.Stdout, cmd.Stderr = w, w
 	err := cmd.Run()
 	w.end()
@@ -124,15 +124,15 @@ func (d *demo) startServer(ctx context.Context) error {
 	if err := d.shown(ctx, d.dir, "cat", "assay.yml"); err != nil {
 		return err
 	}
-	fmt.Fprintln(d.e.out, "$ assay serve --config assay.yml")
+	fmt.Fprintln(d.o.Out, "$ assay serve --config assay.yml")
 	var err error
-	if d.server, err = d.start("server.log", "assay", "serve", "--config", "assay.yml"); err != nil {
+	if d.server, err = d.start(ctx, "server.log", "assay", "serve", "--config", "assay.yml"); err != nil {
 		return err
 	}
 	if d.url, err = d.address(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintf(d.e.out, "  serving on %s\n", d.url)
+	fmt.Fprintf(d.o.Out, "  serving on %s\n", d.url)
 	return nil
 }
 
@@ -146,7 +146,7 @@ packages:
     checks: %s/*.git
     source: %s/*.git
 `, d.path("checks"), d.path("rpms"))
-	if d.o.local {
+	if d.o.Image == nil {
 		text += "machines: {kind: local}\n"
 	}
 	return text
@@ -161,13 +161,13 @@ type child struct {
 
 // start starts a program with its output going to a file. It ends with the
 // demo, also when that is killed.
-func (d *demo) start(log string, argv ...string) (*child, error) {
+func (d *demo) start(ctx context.Context, log string, argv ...string) (*child, error) {
 	out, err := os.Create(d.path(log))
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close()
-	cmd := d.command(context.Background(), d.dir, argv)
+	cmd := d.command(context.WithoutCancel(ctx), d.dir, argv)
 	cmd.Cancel, cmd.WaitDelay = nil, 0
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
@@ -206,9 +206,9 @@ func (c *child) stop(ctx context.Context) error {
 
 // address waits until the server says where it is.
 func (d *demo) address(ctx context.Context) (string, error) {
-	var a announced
+	var a struct{ URL string }
 	err := d.poll(ctx, time.Minute, func() (bool, error) {
-		data, err := os.ReadFile(d.path("data", announcement))
+		data, err := os.ReadFile(d.path("data", d.o.Announcement))
 		return err == nil && json.Unmarshal(data, &a) == nil && a.URL != "", nil
 	})
 	if err != nil {
@@ -242,17 +242,17 @@ func (d *demo) poll(ctx context.Context, limit time.Duration, done func() (bool,
 // expect adds a row to the table whose status is still to come.
 func (d *demo) expect(ctx context.Context, what, repo, rev, want string) error {
 	commit, err := d.output(ctx, d.path(repo+".git"), "git", "rev-parse", rev)
-	d.rows = append(d.rows, &demoRow{what: what, repo: repo, commit: commit, want: want})
+	d.rows = append(d.rows, &row{what: what, repo: repo, commit: commit, want: want})
 	return err
 }
 
-// demoTime bounds how long one round of executions may take.
-const demoTime = 10 * time.Minute
+// roundTime bounds how long one round of executions may take.
+const roundTime = 10 * time.Minute
 
 // await waits until every row has its final status, telling of each change.
 func (d *demo) await(ctx context.Context) error {
 	begun := time.Now()
-	return d.poll(ctx, demoTime, func() (bool, error) {
+	return d.poll(ctx, roundTime, func() (bool, error) {
 		open := 0
 		for _, r := range d.rows {
 			before := r.status
@@ -260,7 +260,7 @@ func (d *demo) await(ctx context.Context) error {
 				return false, err
 			}
 			if r.status != before {
-				fmt.Fprintf(d.e.out, "  %5.1fs  %.10s  %s  %s\n", time.Since(begun).Seconds(), r.commit, r.status, r.page)
+				fmt.Fprintf(d.o.Out, "  %5.1fs  %.10s  %s  %s\n", time.Since(begun).Seconds(), r.commit, r.status, r.page)
 			}
 			if r.status == "" || r.status == string(assay.StatusPending) {
 				open++
@@ -274,7 +274,7 @@ func (d *demo) await(ctx context.Context) error {
 var noteLine = regexp.MustCompile(`(?m)^assay/\S+: (pending|success|failure|error)(?: - .*)? <([^<>]+)>$`)
 
 // look reads a row's status where reviewers see it, in the commit's note.
-func (d *demo) look(ctx context.Context, r *demoRow) error {
+func (d *demo) look(ctx context.Context, r *row) error {
 	note, err := d.output(ctx, d.path(r.repo+".git"), "git", "notes", "--ref=assay", "show", r.commit)
 	if ctx.Err() != nil {
 		return ctx.Err()
