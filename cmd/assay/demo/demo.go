@@ -156,8 +156,10 @@ func (d *demo) makeCheckRepository(ctx context.Context) error {
 func (d *demo) pushMistake(ctx context.Context) error {
 	d.title("The maintainer pushes a check with mistakes")
 	work := d.path("work", "checks")
-	if err := d.write("check-mistaken", work); err != nil {
-		return err
+	for _, set := range []string{"check", "check-mistaken"} { // the mistakes on top
+		if err := d.write(set, work); err != nil {
+			return err
+		}
 	}
 	if err := d.shown(ctx, work, "cat", formula); err != nil {
 		return err
