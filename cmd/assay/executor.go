@@ -61,8 +61,17 @@ func newRunner(cfg config.Config, machines runner.Machines) *runner.Runner {
 	return &runner.Runner{Machines: machines, Limits: limits, ParseResults: checks.ParseResults}
 }
 
-// execute is a dispatch.Execute.
+// execute is a dispatch.Execute. Trouble of this host's own, such as a full disk,
+// is a conclusion like any other: it says nothing about the check.
 func (x *executor) execute(ctx context.Context, e assay.Execution, step func(context.Context, assay.StepRun) error) (assay.Conclusion, error) {
+	c, err := x.attempt(ctx, e, step)
+	if err == nil || ctx.Err() != nil || errors.Is(err, assay.ErrFenced) || errors.Is(err, assay.ErrFinished) {
+		return c, err
+	}
+	return assay.Conclusion{Verdict: assay.VerdictErrored, Reason: err.Error(), Retry: true}, nil
+}
+
+func (x *executor) attempt(ctx context.Context, e assay.Execution, step func(context.Context, assay.StepRun) error) (assay.Conclusion, error) {
 	dir, err := os.MkdirTemp(x.scratch, e.ID+"-")
 	if err != nil {
 		return assay.Conclusion{}, fmt.Errorf("cannot make the execution's directory: %w", err)

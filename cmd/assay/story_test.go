@@ -235,6 +235,24 @@ func TestMachineTroubleIsTriedThreeTimes(t *testing.T) {
 	}
 }
 
+func TestTroubleOfTheHostIsAnError(t *testing.T) {
+	s := newSite(t, nil)
+	s.commit("checks/hello", "main", map[string]string{"c/runtask.yml": formula("c", "true")})
+	commit := s.commit("rpms/hello", "main", map[string]string{"hello": "x"})
+	s.start()
+	scratch := s.cfg.Data + "/scratch"
+	if err := os.RemoveAll(scratch); err != nil {
+		t.Fatal(err)
+	}
+	s.write(scratch, "no directory any more")
+	x := s.one(s.build("1.0", commit).Event)
+	if x.Verdict != assay.VerdictErrored || !strings.Contains(x.Reason, "cannot make the execution's directory") || !strings.Contains(x.Reason, "(tried 3 times)") {
+		t.Errorf("%s: %s", x.Verdict, x.Reason)
+	}
+	s.settled()
+	s.finalOnce("rpms/hello", commit, "error")
+}
+
 func TestPowerOffIsACrash(t *testing.T) {
 	s := newSite(t, nil)
 	s.commit("checks/hello", "main", map[string]string{"c/runtask.yml": formula("c", "poweroff")})
