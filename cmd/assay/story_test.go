@@ -240,6 +240,9 @@ func TestTroubleOfTheHostIsAnError(t *testing.T) {
 	s.commit("checks/hello", "main", map[string]string{"c/runtask.yml": formula("c", "true")})
 	commit := s.commit("rpms/hello", "main", map[string]string{"hello": "x"})
 	s.start()
+	if status, _ := s.get("/healthz"); status != http.StatusOK { // it serves, so the directory is made
+		t.Fatalf("the server answers with %d", status)
+	}
 	scratch := s.cfg.Data + "/scratch"
 	if err := os.RemoveAll(scratch); err != nil {
 		t.Fatal(err)
