@@ -241,6 +241,10 @@ func (l *Lease) Done(ctx context.Context) error {
 	return nil
 }
 
+// Abandon ends the keeping and answers nothing: by now somebody else has the job,
+// and an answer would count as theirs.
+func (l *Lease) Abandon() { l.settle() }
+
 // Release gives the job back, to be handed out again after delay. After an error
 // that happens when the lease lapses.
 func (l *Lease) Release(ctx context.Context, delay time.Duration) error {

@@ -65,6 +65,9 @@ type Lease interface {
 	Context(ctx context.Context) context.Context
 	// Done takes the execution off the queue.
 	Done(ctx context.Context) error
+	// Abandon ends the keeping without an answer: somebody else has the
+	// execution now, and an answer would count as theirs.
+	Abandon()
 	// Release gives it back, to be had again after the delay.
 	Release(ctx context.Context, delay time.Duration) error
 }

@@ -33,6 +33,8 @@ func (ps Packages) Validate() error {
 			return fmt.Errorf("packages[%d] (%s): name has more than one *: one stands for the package", i, p.Name)
 		case stars == 0 && strings.Contains(p.Checks+p.Source, "*"):
 			return fmt.Errorf("packages[%d] (%s): checks or source has a *, but name has none", i, p.Name)
+		case stars == 1 && (strings.Count(p.Checks, "*") != 1 || p.Source != "" && strings.Count(p.Source, "*") != 1):
+			return fmt.Errorf("packages[%d] (%s): name has a *: checks and source need one, too, for the package's name", i, p.Name)
 		}
 	}
 	return nil

@@ -67,6 +67,8 @@ func TestPackagesValidate(t *testing.T) {
 		"more than one *":     {Name: "*/*", Checks: "/c"},
 		"but name has none":   {Name: "a", Checks: "/c/*"},
 		"packages[0] (other)": {Name: "other"},
+		"name has a *":        {Name: "a/*", Checks: "/c"},
+		"and source need one": {Name: "a/*", Checks: "/c/*", Source: "/s"},
 	}
 	for want, p := range tests {
 		if err := (Packages{p}).Validate(); err == nil || !strings.Contains(err.Error(), want) {

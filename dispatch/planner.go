@@ -34,7 +34,7 @@ type Planner struct {
 }
 
 const (
-	planTries  = 10 // then the event is given up, after about half an hour
+	planTries  = 13 // then the event is given up, after about 37 minutes
 	planBatch  = 100
 	planPeriod = 5 * time.Second // looks for retries that are due
 	// planParallel is how many events are planned at a time: a repository that
@@ -49,42 +49,43 @@ func (p *Planner) Run(ctx context.Context) error {
 	defer wg.Wait()
 	slots := make(chan struct{}, planParallel)
 	for ctx.Err() == nil {
-		begun, err := p.planSome(ctx, &wg, slots)
-		if err != nil && ctx.Err() == nil {
+		if err := p.planSome(ctx, &wg, slots); err != nil && ctx.Err() == nil {
 			p.Log.Error().Err(err).Msg("cannot plan events")
 		}
-		if begun < planBatch {
-			p.Wake.wait(ctx, planPeriod)
-		}
+		p.Wake.wait(ctx, planPeriod)
 	}
 	return nil
 }
 
 // planSome begins to plan what is new and not being planned already.
-func (p *Planner) planSome(ctx context.Context, wg *sync.WaitGroup, slots chan struct{}) (begun int, err error) {
+func (p *Planner) planSome(ctx context.Context, wg *sync.WaitGroup, slots chan struct{}) error {
 	if err := p.publish(ctx); err != nil {
-		return 0, err
+		return err
 	}
 	events, err := p.Store.NewEvents(ctx, planBatch)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for _, e := range events {
 		if !p.begin(e.ID) {
 			continue
 		}
-		begun++
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			defer p.end(e.ID)
-			if err := p.plan(ctx, e); err != nil && ctx.Err() == nil {
+			err := p.plan(ctx, e)
+			p.end(e.ID)
+			if err != nil && ctx.Err() == nil {
 				p.Log.Error().Err(err).Str("event", e.ID).Msg("cannot plan the event")
+				return // what is wrong with the store is so for the next event, too
 			}
 			p.Planned()
+			if len(events) == planBatch {
+				p.Wake.Wake() // there are more
+			}
 		})
 	}
-	return begun, nil
+	return nil
 }
 
 // begin claims an event; false when it is being planned.
@@ -132,7 +133,11 @@ func (p *Planner) plan(ctx context.Context, e assay.EventRecord) error {
 	if err != nil {
 		return fmt.Errorf("cannot write the plan of event %s: %w", e.ID, err)
 	}
-	log.Info().Int("executions", len(out.executions)).Str("note", out.note).Msg("event planned")
+	level := zerolog.InfoLevel
+	if len(out.executions) == 0 {
+		level = zerolog.WarnLevel
+	}
+	log.WithLevel(level).Int("executions", len(out.executions)).Str("note", out.note).Msg("event planned")
 	p.mu.Lock()
 	for _, x := range out.executions {
 		if x.State == assay.StateQueued {
@@ -323,6 +328,9 @@ func (p *Planner) trial(e assay.Event, pkg assay.Package, c Check, it item, know
 	if x.State == assay.StateQueued && (!known || !c.Wants(it.typ)) {
 		x.State, x.Verdict, x.Finished = assay.StateFinished, assay.VerdictSkipped, x.Created
 		x.Reason = fmt.Sprintf("no build of %s is known yet: the check runs on the next one", pkg.Name)
+		if it.typ == assay.TypeBuild && known {
+			x.Reason = fmt.Sprintf("the check does not look at builds, and %s is one: it runs on the next item it wants", it.name)
+		}
 	}
 	return x
 }

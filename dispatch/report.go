@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -67,91 +68,136 @@ type Reporter struct {
 	Page    func(kind, id string) string
 	Log     zerolog.Logger
 	Wake    Signal
+
+	mu sync.Mutex
+	at map[assay.Commit]bool // commits that are being served
 }
 
 const (
-	reportBatch    = 100
-	reportParallel = 8
+	reportBatch = 200
+	// reportParallel is how many commits are served at a time: a forge that
+	// answers slowly holds up its own commits, not everybody's.
+	reportParallel = 32
 	reportPeriod   = 2 * time.Second
 	reportTimeout  = time.Minute
+	writeFirst     = 100 * time.Millisecond // how soon what could not be written down is tried again
+	writeMost      = 10 * time.Second
 )
 
-// Run sends reports until ctx ends.
+// Run sends reports until ctx ends, and waits for those on their way.
 func (r *Reporter) Run(ctx context.Context) error {
+	r.at = map[assay.Commit]bool{}
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	for ctx.Err() == nil {
-		n, err := r.sendSome(ctx)
-		if err != nil && ctx.Err() == nil {
+		if err := r.sendSome(ctx, &wg); err != nil && ctx.Err() == nil {
 			r.Log.Error().Err(err).Msg("cannot read the reports owed")
 		}
-		if n == 0 {
-			r.Wake.wait(ctx, reportPeriod)
-		}
+		r.Wake.wait(ctx, reportPeriod)
 	}
 	return nil
 }
 
-// sendSome sends what is owed now: the reports of one commit in their order,
-// those of several commits side by side.
-func (r *Reporter) sendSome(ctx context.Context) (int, error) {
+// sendSome begins to send what is owed now: the reports of one commit in their
+// order, those of several commits side by side.
+func (r *Reporter) sendSome(ctx context.Context, wg *sync.WaitGroup) error {
 	owed, err := r.Outbox.OwedReports(ctx, time.Now(), reportBatch)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	commits := map[assay.Commit][]assay.Report{}
 	for _, report := range owed {
 		commits[report.Commit] = append(commits[report.Commit], report)
 	}
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, reportParallel)
-	for _, reports := range commits {
-		slots <- struct{}{}
+	for commit, reports := range commits {
+		if !r.begin(commit) {
+			continue
+		}
 		wg.Go(func() {
-			defer func() { <-slots }()
+			sent := 0
 			for _, report := range reports {
-				r.deliver(ctx, report)
+				if r.deliver(ctx, report) {
+					sent++
+				}
+			}
+			r.end(commit)
+			if sent > 0 {
+				r.Wake.Wake() // the commit may be owed more by now, and others wait for the place
 			}
 		})
 	}
-	wg.Wait()
-	return len(owed), nil
+	return nil
 }
 
-// deliver sends one report and writes down how it went.
-func (r *Reporter) deliver(ctx context.Context, report assay.Report) {
+// begin claims a commit; false when it is being served, or there is no place.
+func (r *Reporter) begin(c assay.Commit) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.at[c] || len(r.at) >= reportParallel {
+		return false
+	}
+	r.at[c] = true
+	return true
+}
+
+func (r *Reporter) end(c assay.Commit) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.at, c)
+}
+
+// deliver sends one report and writes down how it went; true when it was begun.
+func (r *Reporter) deliver(ctx context.Context, report assay.Report) bool {
 	if ctx.Err() != nil {
-		return
+		return false
 	}
 	log := r.Log.With().Int64("report", report.ID).Str("execution", report.Execution).
 		Str("kind", string(report.Kind)).Str("commit", report.Commit.SHA).Logger()
-	if err := r.Outbox.ReportBegun(ctx, report.ID); err != nil {
-		log.Error().Err(err).Msg("cannot begin the report")
-		return
-	}
-	timed, cancel := context.WithTimeout(ctx, reportTimeout)
-	err := r.send(timed, report)
-	cancel()
-	// What the forge took is written down even when the program is ending.
-	ctx = context.WithoutCancel(ctx)
-	if err == nil {
-		log.Info().Str("context", report.Status.Context).Str("state", string(report.Status.State)).Msg("report sent")
-		err = r.Outbox.ReportSent(ctx, report.ID)
-	} else {
-		err = r.notSent(ctx, log, report, err)
+	err := r.Outbox.ReportBegun(ctx, report.ID)
+	if errors.Is(err, assay.ErrFinished) || errors.Is(err, assay.ErrFenced) {
+		log.Debug().Err(err).Msg("a newer report has taken this one's place")
+		return false
 	}
 	if err != nil {
-		log.Error().Err(err).Msg("cannot write down how the report went")
+		log.Error().Err(err).Msg("cannot begin the report")
+		return false
 	}
-}
-
-func (r *Reporter) notSent(ctx context.Context, log zerolog.Logger, report assay.Report, err error) error {
+	timed, cancel := context.WithTimeout(ctx, reportTimeout)
+	err = r.send(timed, report)
+	cancel()
+	if err == nil {
+		log.Info().Str("context", report.Status.Context).Str("state", string(report.Status.State)).Msg("report sent")
+		r.writeDown(ctx, log, func(ctx context.Context) error { return r.Outbox.ReportSent(ctx, report.ID) })
+		return true
+	}
 	forGood, after := r.Refused(err)
+	after = max(after, backoff(report.Tries+1, time.Second, 5*time.Minute))
 	if forGood {
 		log.Error().Err(err).Msg("the forge refuses the report")
-		return r.Outbox.ReportDropped(ctx, report.ID, err.Error())
+	} else {
+		log.Warn().Err(err).Dur("again_in", after).Msg("the report was not taken")
 	}
-	after = max(after, backoff(report.Tries+1, time.Second, 5*time.Minute))
-	log.Warn().Err(err).Dur("again_in", after).Msg("the report was not taken")
-	return r.Outbox.ReportFailed(ctx, report.ID, err.Error(), time.Now().Add(after))
+	r.writeDown(ctx, log, func(ctx context.Context) error {
+		if forGood {
+			return r.Outbox.ReportDropped(ctx, report.ID, err.Error())
+		}
+		return r.Outbox.ReportFailed(ctx, report.ID, err.Error(), time.Now().Add(after))
+	})
+	return true
+}
+
+// writeDown writes until it succeeds: a report whose fate is not known would
+// keep its context's newer ones waiting. When ctx ends it tries once more; the
+// next start finds out what is left open.
+func (r *Reporter) writeDown(ctx context.Context, log zerolog.Logger, write func(context.Context) error) {
+	for tries := 1; ; tries++ {
+		err := write(context.WithoutCancel(ctx))
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		log.Error().Err(err).Msg("cannot write down how the report went")
+		NewSignal().wait(ctx, backoff(tries, writeFirst, writeMost))
+	}
 }
 
 func (r *Reporter) send(ctx context.Context, report assay.Report) error {
@@ -169,6 +215,9 @@ func (r *Reporter) send(ctx context.Context, report assay.Report) error {
 	reader, ok := forge.(StatusReader)
 	if ok && report.Tries > 0 {
 		have, found, err := reader.Status(ctx, report.Commit, report.Status.Context)
+		if forGood, _ := r.Refused(err); err != nil && !forGood {
+			return err // not knowing whether it has arrived, it is too early to send it again
+		}
 		if err == nil && found && have == report.Status {
 			return nil
 		}

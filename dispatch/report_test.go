@@ -120,10 +120,12 @@ func TestBackoff(t *testing.T) {
 
 // outbox holds reports in memory and tells what became of them.
 type outbox struct {
-	mu    sync.Mutex
-	owed  []assay.Report
-	fate  map[int64]string
-	ended chan struct{} // closed when nothing is owed
+	mu     sync.Mutex
+	owed   []assay.Report
+	broken map[int64]int // how often writing down the report's fate fails
+	fate   map[int64]string
+	left   int           // reports without a fate
+	ended  chan struct{} // closed when there are none
 }
 
 func (o *outbox) OwedReports(context.Context, time.Time, int) ([]assay.Report, error) {
@@ -131,16 +133,22 @@ func (o *outbox) OwedReports(context.Context, time.Time, int) ([]assay.Report, e
 	defer o.mu.Unlock()
 	list := o.owed
 	o.owed = nil
-	if len(list) == 0 && len(o.fate) > 0 {
-		close(o.ended)
-	}
 	return list, nil
 }
 
 func (o *outbox) end(id int64, fate string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.broken[id] > 0 && fate != "begun " {
+		o.broken[id]--
+		return errors.New("disk full")
+	}
 	o.fate[id] += fate
+	if fate != "begun " {
+		if o.left--; o.left == 0 {
+			close(o.ended)
+		}
+	}
 	return nil
 }
 
@@ -185,7 +193,7 @@ func (f *forge) Status(context.Context, assay.Commit, string) (assay.Status, boo
 func TestReporter(t *testing.T) {
 	status := assay.Status{Context: "assay/c", State: "success"}
 	f := &forge{set: map[string][]assay.Status{}, have: status}
-	box := &outbox{fate: map[int64]string{}, ended: make(chan struct{}), owed: []assay.Report{
+	box := &outbox{fate: map[int64]string{}, broken: map[int64]int{1: 2}, left: 5, ended: make(chan struct{}), owed: []assay.Report{
 		{ID: 1, Kind: assay.ReportStatus, Commit: assay.Commit{SHA: "fine"}, Status: status},
 		{ID: 2, Kind: assay.ReportStatus, Commit: assay.Commit{SHA: "gone"}, Status: status},
 		{ID: 3, Kind: assay.ReportStatus, Commit: assay.Commit{SHA: "busy"}, Status: status},

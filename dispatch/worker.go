@@ -63,6 +63,10 @@ func (w *Worker) work(ctx context.Context, lease Lease) {
 	answer, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTime)
 	defer cancel()
 	switch {
+	case errors.Is(err, errTakenOver):
+		log.Warn().Err(err).Msg("execution left to another worker")
+		lease.Abandon()
+		return
 	case errors.Is(err, assay.ErrFenced), errors.Is(err, assay.ErrFinished), errors.Is(err, assay.ErrNotFound):
 		log.Warn().Err(err).Msg("execution left alone")
 		err = lease.Done(answer)
@@ -79,6 +83,10 @@ func (w *Worker) work(ctx context.Context, lease Lease) {
 	}
 }
 
+// errTakenOver tells that the lease lapsed while we worked: the job is another
+// worker's, whose answer alone counts.
+var errTakenOver = errors.New("another worker has taken over")
+
 // attempt begins the execution, runs it and concludes it; again asks for
 // another attempt.
 func (w *Worker) attempt(ctx context.Context, lease Lease, log zerolog.Logger) (again bool, err error) {
@@ -91,14 +99,22 @@ func (w *Worker) attempt(ctx context.Context, lease Lease, log zerolog.Logger) (
 	c := assay.Conclusion{Verdict: assay.VerdictErrored, Reason: fmt.Sprintf("interrupted %d times: its runner did not live to see the end", maxAttempts)}
 	if x.Attempt <= maxAttempts {
 		lease.Keep(ctx)
-		c, err = w.Execute(lease.Context(ctx), x, func(ctx context.Context, run assay.StepRun) error {
+		held := lease.Context(ctx)
+		c, err = w.Execute(held, x, func(ctx context.Context, run assay.StepRun) error {
 			return w.Store.Step(ctx, x.ID, run)
 		})
+		if err != nil && (errors.Is(err, assay.ErrFenced) || held.Err() != nil && ctx.Err() == nil) {
+			return false, fmt.Errorf("%w: %v", errTakenOver, err)
+		}
 		if err != nil {
 			return false, err
 		}
 	}
-	return w.conclude(context.WithoutCancel(ctx), x, c, log)
+	again, err = w.conclude(context.WithoutCancel(ctx), x, c, log)
+	if errors.Is(err, assay.ErrFenced) {
+		err = fmt.Errorf("%w: %v", errTakenOver, err)
+	}
+	return again, err
 }
 
 // conclude writes the verdict down, or puts the execution back on the queue

@@ -43,8 +43,8 @@ type Log struct {
 	buf     []byte
 }
 
-// NewLog writes to w. Of what commands print at most limit bytes are kept; at
-// the first byte beyond it full is called once, and the rest is dropped with a
+// NewLog writes to w. Of what commands print at most limit bytes are kept, their
+// lines' beginnings counted in; at the first line beyond it full is called once, and the rest is dropped with a
 // line that says so. The runner's own words are always written.
 func NewLog(w io.Writer, limit int64, full func()) *Log {
 	return &Log{w: w, now: time.Now, limit: limit, full: full}
@@ -102,14 +102,15 @@ func (l *Log) print(step int, stream string, data []byte, final bool) []byte {
 			break
 		}
 		data = rest
-		if l.written += int64(len(line)) + 1; l.written > l.limit {
+		before := len(l.buf)
+		l.buf = l.appendLine(l.buf, step, stream, line)
+		if l.written += int64(len(l.buf) - before); l.written > l.limit {
 			l.flooded = true
-			l.buf = l.appendLine(l.buf, step, StreamRun,
+			l.buf = l.appendLine(l.buf[:before], step, StreamRun,
 				fmt.Appendf(nil, "the commands printed more than %s: the rest is not kept", Bytes(l.limit)))
 			l.full()
 			break
 		}
-		l.buf = l.appendLine(l.buf, step, stream, line)
 	}
 	l.flush()
 	if l.flooded {

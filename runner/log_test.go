@@ -67,7 +67,7 @@ func TestLogSayIsOneLine(t *testing.T) {
 func TestLogLimit(t *testing.T) {
 	var out bytes.Buffer
 	full := 0
-	l := fixedLog(&out, 10, func() { full++ })
+	l := fixedLog(&out, 80, func() { full++ })
 	s := l.Stream(1, StreamOut)
 	for range 1000 {
 		if _, err := io.WriteString(s, "1234\n"); err != nil {
@@ -79,7 +79,7 @@ func TestLogLimit(t *testing.T) {
 		t.Errorf("full was called %d times", full)
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 4 || !strings.Contains(lines[2], "more than 10 B") || !strings.Contains(lines[3], "still heard") {
+	if len(lines) != 4 || !strings.Contains(lines[2], "more than 80 B") || !strings.Contains(lines[3], "still heard") {
 		t.Errorf("got %q", lines)
 	}
 }

@@ -105,22 +105,25 @@ const consoleTail = 256 << 10
 // attempt that must not be concluded at all, because ctx ended or Step refused.
 func (r *Runner) Run(ctx context.Context, job Job) (assay.Conclusion, error) {
 	limits := r.Limits.or(DefaultLimits())
-	ctx, cancel := context.WithCancelCause(ctx)
+	// life ends when nobody wants the attempt any more; what only a command did,
+	// such as printing too much, ends less (see steps).
+	life, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	run := &run{
 		Job:    job,
 		limits: limits,
 		parse:  r.ParseResults,
 		stop:   cancel,
+		flood:  func() {},
 		vars:   assay.Vars{},
 	}
-	run.log = NewLog(job.Log, limits.Log, func() { cancel(errFlood) })
+	run.log = NewLog(job.Log, limits.Log, func() { run.flood() })
 	for name, value := range job.Vars {
 		run.vars[name] = value
 	}
-	conclusion := run.conclude(run.attempt(ctx, r.Machines))
-	if abandoned(ctx) {
-		return conclusion, context.Cause(ctx)
+	conclusion := run.conclude(run.attempt(life, r.Machines))
+	if life.Err() != nil {
+		return conclusion, context.Cause(life)
 	}
 	if err := run.log.Err(); err != nil {
 		return conclusion, fmt.Errorf("cannot write the log: %w", err)
@@ -129,7 +132,7 @@ func (r *Runner) Run(ctx context.Context, job Job) (assay.Conclusion, error) {
 	return conclusion, nil
 }
 
-// errFlood is the cause that ends an attempt whose commands print too much.
+// errFlood is the cause that ends the steps of a check that prints too much.
 var errFlood = errors.New("it printed more than the log limit")
 
 // run is one attempt on its way.
@@ -137,7 +140,8 @@ type run struct {
 	Job
 	limits  Limits
 	parse   func([]byte) ([]assay.Result, error)
-	stop    context.CancelCauseFunc
+	stop    context.CancelCauseFunc // ends the attempt
+	flood   func()                  // ends the steps
 	log     *Log
 	machine Machine
 	vars    assay.Vars
@@ -147,30 +151,27 @@ type run struct {
 }
 
 // attempt boots, uploads, runs and collects. Its error says how the attempt
-// ended other than well; see conclude.
+// ended other than well; see conclude. Whatever happens, a machine that came up
+// is destroyed, also when nobody could be told of it.
 func (r *run) attempt(ctx context.Context, machines Machines) error {
-	if err := r.boot(ctx, machines); err != nil {
+	err := r.boot(ctx, machines)
+	if r.machine != nil {
+		defer r.destroy(ctx)
+	}
+	if err != nil {
 		return err
 	}
-	defer r.destroy(ctx)
 	if err := r.phase(ctx, "upload", r.upload); err != nil {
 		return &infraError{fmt.Errorf("cannot bring the check into its machine: %w", err)}
 	}
-	err := r.steps(ctx)
-	if !errors.Is(err, ErrMachineDied) && !abandoned(ctx) {
+	err = r.steps(ctx)
+	if !errors.Is(err, ErrMachineDied) && ctx.Err() == nil {
 		err = errors.Join(err, r.phase(ctx, "collect", r.collect))
 	}
 	if errors.Is(err, ErrMachineDied) {
 		r.keepConsole()
 	}
 	return err
-}
-
-// abandoned tells an attempt that nobody wants any more from one that only
-// printed too much, whose artifacts are still of use.
-func abandoned(ctx context.Context) bool {
-	cause := context.Cause(ctx)
-	return cause != nil && !errors.Is(cause, errFlood)
 }
 
 func (r *run) boot(ctx context.Context, machines Machines) error {
@@ -194,13 +195,16 @@ func (r *run) boot(ctx context.Context, machines Machines) error {
 	})
 }
 
-// destroy gives the machine back even when ctx has ended.
+// destroy gives the machine back even when ctx has ended, and whether or not
+// anybody can be told.
 func (r *run) destroy(ctx context.Context) {
-	ctx = context.WithoutCancel(ctx)
-	err := r.phase(ctx, "destroy", func(context.Context) error { return r.machine.Close() })
+	entry := r.begin(assay.StepRun{Name: "destroy"})
+	_ = r.report(ctx, entry) // the machine goes all the same
+	err := r.machine.Close()
 	if err != nil {
 		r.log.Say(0, "cannot destroy the machine: %v", err)
 	}
+	_ = r.report(ctx, r.end(entry, err)) // and has gone
 }
 
 // upload makes the execution's directories and fills them, in one go: every
@@ -233,7 +237,7 @@ func (r *run) push(ctx context.Context, dir string, pack func(io.Writer) error) 
 
 // collect takes the artifacts out, within the limits.
 func (r *run) collect(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.limits.Collect)
+	ctx, cancel := context.WithTimeout(ctx, r.limits.Collect)
 	defer cancel()
 	pr, pw := io.Pipe()
 	pulled := make(chan error, 1)
@@ -298,20 +302,29 @@ func (r *run) phase(ctx context.Context, name string, do func(context.Context) e
 
 // tell reports the begin and the end of one entry of the timeline.
 func (r *run) tell(ctx context.Context, entry assay.StepRun, do func(context.Context) error) error {
-	entry.Attempt = r.Execution.Attempt
-	entry.Started = time.Now()
+	entry = r.begin(entry)
 	if err := r.report(ctx, entry); err != nil {
 		return err
 	}
 	err := do(ctx)
+	if rerr := r.report(ctx, r.end(entry, err)); rerr != nil && err == nil {
+		err = rerr
+	}
+	return err
+}
+
+func (r *run) begin(entry assay.StepRun) assay.StepRun {
+	entry.Attempt, entry.Started = r.Execution.Attempt, time.Now()
+	return entry
+}
+
+// end completes an entry, and says in the log how what the runner does went.
+func (r *run) end(entry assay.StepRun, err error) assay.StepRun {
 	entry.Finished, entry.Outcome = time.Now(), outcomeWord(err)
 	if entry.Number == 0 {
 		r.log.Say(0, "%s: %s (%s)", entry.Name, entry.Outcome, entry.Finished.Sub(entry.Started).Round(time.Millisecond))
 	}
-	if rerr := r.report(ctx, entry); rerr != nil && err == nil {
-		err = rerr
-	}
-	return err
+	return entry
 }
 
 func (r *run) report(ctx context.Context, entry assay.StepRun) error {

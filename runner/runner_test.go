@@ -250,6 +250,28 @@ func TestCheckSeesItsFilesAndItem(t *testing.T) {
 	}
 }
 
+func TestMachineIsDestroyedWhoeverRefuses(t *testing.T) {
+	refused := errors.New("the store does not answer")
+	for accepted := range 8 {
+		machines := &fake.Machines{Parent: t.TempDir()}
+		calls := 0
+		r := runner.Runner{Machines: machines, ParseResults: parseJSON}
+		_, err := r.Run(t.Context(), runner.Job{
+			Plan: assay.Plan{Steps: []assay.Step{shell("one", "true")}},
+			Log:  &bytes.Buffer{}, Artifacts: t.TempDir(),
+			Step: func(context.Context, assay.StepRun) error {
+				if calls++; calls > accepted {
+					return refused
+				}
+				return nil
+			},
+		})
+		if !errors.Is(err, refused) || machines.Alive() != 0 {
+			t.Errorf("refused after %d calls: %d machines are left, %v", accepted, machines.Alive(), err)
+		}
+	}
+}
+
 func TestStopping(t *testing.T) {
 	stop := errors.New("a newer attempt has begun")
 	tests := map[string]func(context.CancelCauseFunc) func(context.Context, assay.StepRun) error{

@@ -48,6 +48,9 @@ func (r *run) steps(ctx context.Context) error {
 	if r.Plan.Timeout > 0 {
 		limit = r.Plan.Timeout
 	}
+	ctx, flood := context.WithCancelCause(ctx)
+	defer flood(nil)
+	r.flood = func() { flood(errFlood) }
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, &timeoutError{"the check", limit})
 	defer cancel()
 	for i, step := range r.Plan.Steps {
