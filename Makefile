@@ -22,6 +22,12 @@ build: ## build assay and the guest's agent into bin/
 	@# Without the commit in it: an image is made anew only when the agent changed.
 	@CGO_ENABLED=0 $(GO) build $(FLAGS) -buildvcs=false -o $(BIN)/ ./cmd/assay-agent
 
+PREFIX ?= /usr/local
+.PHONY: install
+install: build ## install both programs below PREFIX (/usr/local)
+	install -D -m 755 $(BIN)/assay $(DESTDIR)$(PREFIX)/bin/assay
+	install -D -m 755 $(BIN)/assay-agent $(DESTDIR)$(PREFIX)/bin/assay-agent
+
 .PHONY: image
 image: setup build ## build the guest image, once
 	@$(BIN)/assay image build --if-needed

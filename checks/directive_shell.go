@@ -53,6 +53,8 @@ func (c *shell) readCommand(p *parser, n *yaml.Node, ignore bool) {
 		c.readArgv(p, n, ignore)
 	case strings.TrimSpace(n.Value) == "" || isNull(n):
 		p.mistake(n, "run an empty command: write one, or delete the line")
+	case ignore && n.ShortTag() == "!!int":
+		p.mistake(n, "run %s as a command: ignorereturn lists commands that may fail, not exit codes", n.Value)
 	default:
 		c.commands = append(c.commands, shellCommand{text: p.shellTemplate(n), ignore: ignore})
 	}

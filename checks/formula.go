@@ -24,6 +24,7 @@ type Formula struct {
 
 	nameAt  Mistake // where the name stands, for mistakes found later
 	actions []action
+	uses    map[string]bool // variables that any action refers to
 }
 
 // Environment is what a formula asks of its machine. Zero fields ask for the
@@ -67,6 +68,12 @@ func (f *Formula) Wants(itemType string) bool {
 	}
 	return !named
 }
+
+// ItemTypes lists the types that items have (COMPAT.md 1.1, ITEM_TYPE_DOCS).
+func ItemTypes() []string { return itemTypes() }
+
+// Uses tells whether an action refers to a variable.
+func (f *Formula) Uses(variable string) bool { return f.uses[variable] }
 
 // itemTypes lists what an item can be, as input.args spells it (COMPAT.md 1.1,
 // ITEM_TYPE_DOCS and the two historic names).

@@ -115,7 +115,7 @@ func FuzzExpand(f *testing.F) {
 
 func checkExpansion(t *testing.T, text, value string) {
 	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text, Line: 1, Column: 1}
-	p := &parser{file: "f.yml", data: []byte(text), known: builtins(), formula: &Formula{}}
+	p := &parser{file: "f.yml", data: []byte(text), known: builtins(), formula: &Formula{uses: map[string]bool{}}}
 	vars := assay.Vars{"item": value}
 	for _, tpl := range []template{p.template(n), p.shellTemplate(n)} {
 		got, err := tpl.text(&scope{vars: vars, left: maxResolved})

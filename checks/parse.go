@@ -28,7 +28,7 @@ func Parse(path string, data []byte) (*Formula, error) {
 	if len(data) > MaxFormula {
 		return nil, Mistakes{tooLarge(path)}
 	}
-	p := &parser{file: path, data: bytes.TrimPrefix(data, []byte("\uFEFF")), known: builtins(), formula: &Formula{Path: path}}
+	p := &parser{file: path, data: bytes.TrimPrefix(data, []byte("\uFEFF")), known: builtins(), formula: &Formula{Path: path, uses: map[string]bool{}}}
 	root, err := decode(data)
 	if errors.Is(err, errEmpty) {
 		return nil, Mistakes{cannot(path, "read a formula from an empty file: write at least name, desc, maintainer and actions")}

@@ -126,6 +126,7 @@ func (p *parser) template(n *yaml.Node) template {
 		case t.kind == tokenStray:
 			p.mistakeIn(n, t, "use a single $ here: write $$ for a dollar sign, ${name} for a variable")
 		case p.known[t.path[0]]:
+			p.formula.uses[t.path[0]] = true
 			b.reference(t.path)
 		default:
 			p.unknownVariable(n, t, ", or $"+t.source+" for the text as it is")
@@ -141,6 +142,7 @@ func (p *parser) shellTemplate(n *yaml.Node) template {
 	for t := range scan(n.Value) {
 		switch {
 		case t.kind == tokenRef && p.known[t.path[0]]:
+			p.formula.uses[t.path[0]] = true
 			b.reference(t.path)
 		case t.kind == tokenRef && strings.ToUpper(t.source) != t.source:
 			p.unknownVariable(n, t, ", or $"+t.source+" for the shell's own variable")

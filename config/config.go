@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/url"
 	"os"
@@ -116,7 +117,11 @@ func (s *Size) UnmarshalYAML(n *yaml.Node) error {
 		v = v*10 + int64(digit-'0')
 	}
 	if m[2] != "" {
-		v <<= 10 * uint(strings.IndexByte("BKMGT", m[2][0]))
+		shift := 10 * uint(strings.IndexByte("BKMGT", m[2][0]))
+		if v > math.MaxInt64>>shift {
+			return fmt.Errorf("line %d: cannot take %q as a size: it is too large", n.Line, n.Value)
+		}
+		v <<= shift
 	}
 	*s = Size(v)
 	return nil
@@ -185,10 +190,14 @@ func Load(path string) (Config, error) {
 // notFound is how yaml.v3 words an unknown key.
 var notFound = regexp.MustCompile(`field (\S+) not found in type config\.\S+`)
 
+// badDuration is how it words what is no time.
+var badDuration = regexp.MustCompile("cannot unmarshal !![a-z]+ `([^`]*)` into time\\.Duration")
+
 func friendly(err error) string {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	text = strings.TrimPrefix(text, "unmarshal errors:\n")
 	text = notFound.ReplaceAllString(text, `unknown key "$1": see config/example.yml for those there are`)
+	text = badDuration.ReplaceAllString(text, "cannot read $1 as a time: write a number with a unit, such as 90s, 10m or 2h")
 	lines := strings.Split(text, "\n")
 	for i := range lines {
 		lines[i] = strings.TrimSpace(lines[i])
@@ -205,11 +214,23 @@ func (c *Config) resolve(dir string) {
 	}
 	abs(&c.Data)
 	abs(&c.Machines.Images)
+	abs(&c.Machines.Agent)
 	abs(&c.Forges.GitHub.TokenFile)
 	for i := range c.Webhook.SecretFiles {
 		abs(&c.Webhook.SecretFiles[i])
 	}
+	for i := range c.Packages {
+		for _, address := range []*string{&c.Packages[i].Checks, &c.Packages[i].Source} {
+			if !remote.MatchString(*address) {
+				abs(address)
+			}
+		}
+	}
 }
+
+// remote tells a repository's URL, or its scp-like form host:path, from a path
+// (git-clone(1), GIT URLS).
+var remote = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]*://|[^/]+:)`)
 
 // Validate names the first field that cannot work, and the cure.
 func (c *Config) Validate() error {
@@ -221,6 +242,10 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("webhook.unsigned: only allowed on a loopback address, not on %q: set webhook.secret_files", c.Listen)
 	case !filepath.IsAbs(c.Data):
 		return fmt.Errorf("data: %q is not an absolute path", c.Data)
+	case c.Limits.Time < 0 || c.Limits.Boot < 0:
+		return errors.New("limits: a time is negative: write it as 90s, 10m or 2h")
+	case c.Limits.ArtifactFiles < 0:
+		return errors.New("limits.artifact_files: is negative")
 	case c.Machines.Kind != "libvirt" && c.Machines.Kind != "local":
 		return fmt.Errorf("machines.kind: %q is unknown: write libvirt or local", c.Machines.Kind)
 	case c.Machines.Count < 1 || c.Machines.Count > 1000:
@@ -277,6 +302,9 @@ func (c *Config) Secrets() ([][]byte, error) {
 // it; an empty one is an error.
 func ReadSecret(path string) ([]byte, error) {
 	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("cannot read a secret: %w: make one with: openssl rand -hex 32 > %s", err, path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read a secret: %w: make it readable for the user that runs assay", err)
 	}

@@ -78,7 +78,9 @@ func TestMistakes(t *testing.T) {
 		"forges: {github: {api: ftp://x/}}":            "forges.github.api",
 		"builds: {from: ['']}":                         "builds.from[0]: is empty",
 		"limits: {log: 12 parsecs}":                    `cannot read "12 parsecs" as a size`,
-		"limits: {time: soon}":                         "line 1: cannot unmarshal",
+		"limits: {time: soon}":                         "line 1: cannot read soon as a time: write a number with a unit, such as 90s, 10m or 2h",
+		"limits: {time: -5m}":                          "limits: a time is negative",
+		"limits: {log: 999999999999T}":                 "it is too large",
 		"[]":                                           "cannot unmarshal",
 		"a: b: c":                                      "mapping values are not allowed",
 	}
@@ -90,6 +92,31 @@ func TestMistakes(t *testing.T) {
 		_, err := config.Load(file)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "assay.yml") {
 			t.Errorf("%q: %v\nwant …%s…", text, err, want)
+		}
+	}
+}
+
+func TestRelativePathsAreTheFiles(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "assay.yml")
+	text := `data: d
+machines: {agent: bin/agent}
+packages:
+  - {name: a, checks: checks/a.git, source: git@host:a.git}
+  - {name: b, checks: https://host/b, source: /srv/b}`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for got, want := range map[string]string{
+		c.Data: dir + "/d", c.Machines.Agent: dir + "/bin/agent", c.Packages[0].Checks: dir + "/checks/a.git",
+		c.Packages[0].Source: "git@host:a.git", c.Packages[1].Checks: "https://host/b", c.Packages[1].Source: "/srv/b",
+	} {
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }

@@ -91,6 +91,9 @@ func (s *Status) count() {
 	if s.Waiting, err = spool.Left(); err != nil {
 		s.Problems = append(s.Problems, err.Error())
 	}
+	if s.Waiting > 0 {
+		s.Problems = append(s.Problems, fmt.Sprintf("cannot deliver %d events yet: see whether %s answers and has the same secret: assay hook deliver --git-dir %s tells", s.Waiting, s.Config.Server, s.GitDir))
+	}
 	if s.SetAside = spool.SetAside(); s.SetAside > 0 {
 		s.Problems = append(s.Problems, fmt.Sprintf("cannot deliver %d events: the reasons are in %s: read them, then remove them", s.SetAside, spool.dir))
 	}

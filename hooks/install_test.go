@@ -276,7 +276,8 @@ func TestCheckTellsWhatIsInstalled(t *testing.T) {
 	want := Status{
 		GitDir: bare, Installed: map[string]bool{"pre-receive": true, "post-receive": true}, Exe: o.Exe,
 		Others: []string{"hooks/pre-receive.d/50-existing"}, Waiting: 1,
-		Config: Config{Version: 1, Name: "checks/hello", Server: "http://h", SecretFile: o.SecretFile},
+		Config:   Config{Version: 1, Name: "checks/hello", Server: "http://h", SecretFile: o.SecretFile},
+		Problems: []string{"cannot deliver 1 events yet: see whether http://h answers and has the same secret: assay hook deliver --git-dir " + bare + " tells"},
 	}
 	if err != nil || !reflect.DeepEqual(s, want) {
 		t.Errorf("got  %+v, %v\nwant %+v", s, err, want)
@@ -289,7 +290,7 @@ func TestCheckTellsWhatIsInstalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, err = Check(bare, "/etc/hooks")
-	if err != nil || len(s.Problems) != 5 {
+	if err != nil || len(s.Problems) != 6 {
 		t.Errorf("got %q, %v", s.Problems, err)
 	}
 	wantWords(t, strings.Join(s.Problems, "\n"), "core.hooksPath", "not executable", "/nonexistent is not there", "webhook secret", "1 events")

@@ -48,7 +48,7 @@ func (p PostReceive) Run(ctx context.Context, stdin io.Reader, out io.Writer) er
 	if left == 0 {
 		return err
 	}
-	fmt.Fprintln(out, "assay: the server does not answer; the event is kept and delivered when it is back")
+	fmt.Fprintln(out, "assay: the server has not taken the event yet; it is kept, and sent again until the server takes it")
 	if deliverErr != nil {
 		fmt.Fprintf(out, "assay: (%s)\n", clip(deliverErr.Error()))
 	}

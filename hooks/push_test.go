@@ -90,7 +90,7 @@ func TestPushWithoutServerKeepsTheEvent(t *testing.T) {
 	}
 	commit(t, src, "good\n")
 	out := git(t, src, "push", bare, "main")
-	wantWords(t, out, "remote: assay: the server does not answer; the event is kept and delivered when it is back", "/events/")
+	wantWords(t, out, "remote: assay: the server has not taken the event yet; it is kept, and sent again until the server takes it", "/events/")
 	s.answer(202)
 	e := <-s.got // the deliverer is a process of its own
 	wantWords(t, out, "/events/"+delivery(t, e))

@@ -289,7 +289,7 @@ func TestPostReceiveGivesUpOnABusySpool(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	wantWords(t, out.String(), "http://h/events/", "the event is kept", "cannot start it; the next push sends it")
+	wantWords(t, out.String(), "http://h/events/", "it is kept, and sent again", "cannot start it; the next push sends it")
 	if left, _ := s.Left(); left != 1 || started != 1 {
 		t.Errorf("%d left, %d started", left, started)
 	}

@@ -161,7 +161,7 @@ func (m *mirror) fetchCommit(ctx context.Context, h plumbing.Hash, extraRefs []s
 		return err
 	}
 	if !m.has(h) {
-		return fmt.Errorf("%w: none of its branches has it any more: push it again, or use a newer commit", assay.ErrNotFound)
+		return fmt.Errorf("%w: none of its branches has it: push it there, or name another commit", assay.ErrNotFound)
 	}
 	return nil
 }

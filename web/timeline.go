@@ -149,8 +149,8 @@ func linkSteps(entries []entry, id string, lines map[int]int64) {
 // machine. They are given only when every part is a plain word or can be quoted
 // so that what is read is what runs.
 func localCommands(e assay.Execution) string {
-	repo := showAddress(e.ChecksRepo).Text
-	for _, part := range []string{repo, e.ChecksCommit, e.Path, e.Item, e.Type, e.Arch} {
+	repo, source := showAddress(e.ChecksRepo).Text, showAddress(e.SourceRepo).Text
+	for _, part := range []string{repo, source, e.ChecksCommit, e.SourceCommit, e.Path, e.Item, e.Type, e.Arch} {
 		if strings.ContainsFunc(part, deceptive) || strings.ContainsRune(part, '\uFFFD') {
 			return ""
 		}
@@ -163,11 +163,25 @@ func localCommands(e assay.Execution) string {
 	if e.Arch != "" && e.Arch != "noarch" {
 		run += " -a " + quote(e.Arch)
 	}
-	commands := "git clone -- " + quote(repo) + " " + dir + "\n"
-	if isSHA(e.ChecksCommit) {
-		commands += "git -C " + dir + " checkout --detach " + quote(e.ChecksCommit) + "\n"
+	commands := cloneCommands(repo, e.ChecksCommit, dir)
+	if source != "" {
+		dir := "source-" + safeName(e.Package)
+		commands += cloneCommands(source, e.SourceCommit, dir)
+		run += " --sources " + dir
 	}
-	return commands + run
+	if len(e.Builds) > 0 {
+		run += " --builds DIRECTORY-OF-THE-BUILDS"
+	}
+	return commands + run + " --vm"
+}
+
+// cloneCommands bring a repository into a directory, at a commit.
+func cloneCommands(repo, commit, dir string) string {
+	commands := "git clone -- " + quote(repo) + " " + dir + "\n"
+	if isSHA(commit) {
+		commands += "git -C " + dir + " checkout --detach " + quote(commit) + "\n"
+	}
+	return commands
 }
 
 func isSHA(s string) bool {

@@ -86,7 +86,9 @@ func TestLocalCommands(t *testing.T) {
 	e := hello(idPassed, "1.0-1", goodCommit)
 	want := "git clone -- https://git.example.org/checks/hello.git checks-hello\n" +
 		"git -C checks-hello checkout --detach " + checksSHA + "\n" +
-		"assay run checks-hello/greets/runtask.yml -i hello-1.0-1.fc42 -t koji_build -a x86_64"
+		"git clone -- " + e.SourceRepo + " source-hello\n" +
+		"git -C source-hello checkout --detach " + goodCommit + "\n" +
+		"assay run checks-hello/greets/runtask.yml -i hello-1.0-1.fc42 -t koji_build -a x86_64 --sources source-hello --builds DIRECTORY-OF-THE-BUILDS --vm"
 	if diff := cmp.Diff(want, localCommands(e)); diff != "" {
 		t.Error(diff)
 	}

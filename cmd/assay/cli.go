@@ -62,8 +62,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 			fmt.Fprintf(errw, "assay: %v\n", exit.err)
 		}
 		return exit.code
-	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(errw, "assay: interrupted")
+	case ctx.Err() != nil:
+		fmt.Fprintln(errw, "assay: stopped: interrupted")
 		return 128 + 2
 	}
 	fmt.Fprintf(errw, "assay: %v\n", err)
@@ -84,7 +84,8 @@ a commit status and one comment.
   newcomers     assay demo
 
 Exit codes: 0 good, 1 a check or the command failed, 2 wrong usage, 3 a check
-could not be run.`,
+could not be run, 130 interrupted.`,
+		Version:       version().Version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,

@@ -7,11 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/assay-ci/assay/config"
 	"github.com/assay-ci/assay/runner"
@@ -80,7 +82,7 @@ const doctorTime = time.Minute
 func diagnose(ctx context.Context, cfg config.Config) []finding {
 	ctx, cancel := context.WithTimeout(ctx, doctorTime)
 	defer cancel()
-	findings := []finding{findGit(), findData(cfg), findAgent(cfg)}
+	findings := append([]finding{findGit(), findData(cfg), findAgent(cfg)}, findConfigured(cfg)...)
 	findings = append(findings, findTools()...)
 	findings = append(findings, findImage(cfg))
 	if cfg.Machines.Kind == "libvirt" {
@@ -115,11 +117,44 @@ func findData(cfg config.Config) finding {
 		return f
 	}
 	room := int64(fs.Bavail) * fs.Bsize
+	if err := unix.Access(dir, unix.W_OK); err != nil {
+		f.Found, f.Cure = fmt.Sprintf("%s: %s cannot be written: %v", cfg.Data, dir, err), "set data in the configuration to a directory of yours"
+		return f
+	}
 	f.OK, f.Found = room >= leastRoom, fmt.Sprintf("%s, %s free", cfg.Data, runner.Bytes(room))
 	if !f.OK {
 		f.Cure = fmt.Sprintf("free %s there, or set data to another disk", runner.Bytes(leastRoom))
 	}
 	return f
+}
+
+// findConfigured looks at what the configuration names on this host.
+func findConfigured(cfg config.Config) []finding {
+	var findings []finding
+	look := func(what, path string, err error) {
+		f := finding{What: what, OK: err == nil, Found: path}
+		if err != nil {
+			f.Found = err.Error()
+		}
+		findings = append(findings, f)
+	}
+	for _, path := range cfg.Webhook.SecretFiles {
+		_, err := config.ReadSecret(path)
+		look("webhook secret", path, err)
+	}
+	if path := cfg.Forges.GitHub.TokenFile; path != "" {
+		_, err := os.ReadFile(path)
+		look("GitHub token", path, err)
+	}
+	for _, p := range cfg.Packages {
+		for _, address := range []string{p.Checks, p.Source} {
+			if filepath.IsAbs(address) && !strings.Contains(address, "*") {
+				_, err := os.Stat(address)
+				look("repository", address, err)
+			}
+		}
+	}
+	return findings
 }
 
 func findAgent(cfg config.Config) finding {

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -62,11 +64,16 @@ system without a webhook of its own calls it at the end of a build.`,
 				b.BuildID = delivery
 			}
 			receipt, err := postBuild(cmd.Context(), server, delivery, secret, b)
+			if errors.Is(err, syscall.ECONNREFUSED) {
+				return fmt.Errorf("cannot reach the server at %s: nothing listens there: start assay serve, or give its address with --server", server)
+			}
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(e.out).Encode(receipt)
+				return json.NewEncoder(e.out).Encode(map[string]any{
+					"event": receipt.Event, "url": receipt.URL, "fresh": receipt.Fresh, "ignored": receipt.Ignored,
+				})
 			}
 			switch {
 			case receipt.Ignored != "":

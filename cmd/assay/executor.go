@@ -19,6 +19,7 @@ import (
 	"github.com/assay-ci/assay/repo"
 	"github.com/assay-ci/assay/results"
 	"github.com/assay-ci/assay/runner"
+	"github.com/assay-ci/assay/runner/local"
 )
 
 // executor makes one attempt at an execution for a worker: it brings together
@@ -37,8 +38,8 @@ const buildLimit = 4 << 30
 
 func newExecutor(cfg config.Config, repos *repo.Cache, files *results.Files, machines runner.Machines) (*executor, error) {
 	scratch := filepath.Join(cfg.Data, "scratch")
-	if err := errors.Join(os.RemoveAll(scratch), os.MkdirAll(scratch, 0o700)); err != nil {
-		return nil, fmt.Errorf("cannot make the scratch directory: %w", err)
+	if err := errors.Join(local.Remove(scratch), os.MkdirAll(scratch, 0o700)); err != nil {
+		return nil, fmt.Errorf("cannot empty the scratch directory: %w: remove %s by hand", err, scratch)
 	}
 	return &executor{
 		repos: repos, files: files, scratch: scratch, image: cfg.Machines.Image,

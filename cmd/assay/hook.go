@@ -237,6 +237,9 @@ func postTo(server string, secret []byte) postEntry {
 		if errors.As(err, &refused) && slices.Contains([]int{400, 413, 415}, refused.Status) {
 			return &hooks.Refusal{Reason: refused.Error()}
 		}
+		if refused != nil && refused.Status == http.StatusUnauthorized {
+			return fmt.Errorf("the server refuses this repository's secret: give both the same one, here with assay hook install --secret-file: %w", err)
+		}
 		return err
 	}
 }

@@ -40,7 +40,7 @@ stands for every formula in it: runtask.yml, runtask.yaml, task.yml, formula.yml
 				return &exitError{exitFailed, nil}
 			}
 			if !asJSON {
-				fmt.Fprintf(e.out, "%d formulas, no mistakes\n", read)
+				fmt.Fprintf(e.out, "no mistakes; formulas read: %d\n", read)
 			}
 			return nil
 		},

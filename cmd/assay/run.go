@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -50,6 +51,14 @@ koji_build (a build's name-version-release), dist_git_commit, pull_request, ….
 			if o.typ == "" && o.item != "" {
 				return usagef(cmd, "--item needs --type: what kind of thing is %q?", o.item)
 			}
+			if o.typ != "" && !slices.Contains(checks.ItemTypes(), o.typ) {
+				return usagef(cmd, "cannot use the type %q: write one of %s", o.typ, strings.Join(checks.ItemTypes(), ", "))
+			}
+			for flag, dir := range map[string]string{"--sources": o.sources, "--builds": o.builds} {
+				if info, err := os.Stat(dir); dir != "" && (err != nil || !info.IsDir()) {
+					return usagef(cmd, "cannot use %s %s: it is no directory", flag, dir)
+				}
+			}
 			return runChecks(cmd.Context(), e, args[0], o)
 		},
 	}
@@ -78,13 +87,19 @@ func runChecks(ctx context.Context, e *env, target string, o runOptions) error {
 		return &exitError{exitErrored, err}
 	}
 	defer closeMachines()
-	worst := exitOK
+	worst, ran := exitOK, 0
 	for _, f := range formulas {
 		c, err := runOne(ctx, e, machines, f, o)
 		if err != nil {
 			return err
 		}
+		if c.Verdict != assay.VerdictSkipped {
+			ran++
+		}
 		worst = max(worst, exitCode(c.Verdict))
+	}
+	if ran == 0 {
+		return &exitError{exitUsage, fmt.Errorf("nothing was run: no check below %s wants a %s", target, o.typ)}
 	}
 	if worst != exitOK {
 		return &exitError{worst, nil}
@@ -145,6 +160,11 @@ func runOne(ctx context.Context, e *env, machines runner.Machines, t target, o r
 	if o.typ != "" && !t.formula.Wants(o.typ) {
 		fmt.Fprintf(e.err, "assay: %s does not want a %s, but %s: skipped\n", t.formula.Checkname(), o.typ, strings.Join(t.formula.Args, ", "))
 		return assay.Conclusion{Verdict: assay.VerdictSkipped}, nil
+	}
+	for variable, dir := range map[string]string{assay.VarSources: o.sources, assay.VarBuilds: o.builds} {
+		if t.formula.Uses(variable) && dir == "" {
+			return assay.Conclusion{}, &exitError{exitUsage, fmt.Errorf("cannot run %s: it uses ${%s}: give the directory with --%s DIR", t.formula.Checkname(), variable, variable)}
+		}
 	}
 	x := assay.Execution{
 		ID: uuid.Must(uuid.NewV7()).String(), Check: t.formula.Checkname(),

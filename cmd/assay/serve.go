@@ -1,6 +1,8 @@
 package main
 
 import (
+	"path/filepath"
+
 	"github.com/spf13/cobra"
 
 	"github.com/assay-ci/assay/config"
@@ -32,7 +34,9 @@ it was at is taken up again at the next start, also after kill -9.`,
 				return &exitError{exitUsage, err}
 			}
 			if data != "" {
-				cfg.Data = data
+				if cfg.Data, err = filepath.Abs(data); err != nil {
+					return &exitError{exitUsage, err}
+				}
 			}
 			if listen != "" {
 				cfg.Listen = listen
@@ -46,6 +50,9 @@ it was at is taken up again at the next start, also after kill -9.`,
 			}
 			if err := packagesOf(cfg).Validate(); err != nil {
 				return &exitError{exitUsage, err}
+			}
+			if len(cfg.Packages) == 0 {
+				log.Warn().Msg("nothing will be checked: packages is empty in the configuration")
 			}
 			s, err := newServer(cmd.Context(), cfg, log, openMachines)
 			if err != nil {

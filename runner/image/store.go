@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,6 +64,14 @@ type Store struct {
 	Root string // absolute; made when something is built
 }
 
+// cure tells how to come by an image.
+func cure(name string) string {
+	if slices.Contains(Names(), name) {
+		return "build it with: assay image build " + name
+	}
+	return "assay image list shows those there are; assay image build " + name + " --from NAME makes one"
+}
+
 // Find reads the image of that name. The error is an assay.ErrNotFound when
 // there is none.
 func (s Store) Find(name string) (Image, error) {
@@ -72,7 +81,7 @@ func (s Store) Find(name string) (Image, error) {
 	dir := filepath.Join(s.Root, name)
 	text, err := os.ReadFile(filepath.Join(dir, describes))
 	if errors.Is(err, fs.ErrNotExist) {
-		return Image{}, fmt.Errorf("cannot find the image %s in %s: %w: build it with `assay image build %s`", name, s.Root, assay.ErrNotFound, name)
+		return Image{}, fmt.Errorf("cannot find the image %s in %s: %w: %s", name, s.Root, assay.ErrNotFound, cure(name))
 	}
 	if err != nil {
 		return Image{}, fmt.Errorf("cannot read the image %s: %w", name, err)

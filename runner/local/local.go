@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -114,12 +116,31 @@ func (m *machine) tar(ctx context.Context, cmd runner.Command) error {
 	return nil
 }
 
+// Remove is os.RemoveAll for a tree that a check made: directories that it took
+// its own permission away from are opened first.
+func Remove(dir string) error {
+	err := os.RemoveAll(dir)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if d != nil && d.IsDir() {
+			_ = os.Chmod(path, 0o700) // what this cannot open, RemoveAll names
+		}
+		if err != nil {
+			return fs.SkipDir
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
+}
+
 func (m *machine) Close() error {
 	m.once.Do(func() {
 		if m.keep {
 			return
 		}
-		m.err = os.RemoveAll(m.dir)
+		m.err = Remove(m.dir)
 	})
 	if m.err != nil {
 		return fmt.Errorf("cannot remove the run's directory: %w: remove %s by hand", m.err, m.dir)
