@@ -27,7 +27,7 @@ func hostile() []string {
 
 // expandShell makes a command of text and gives item a value.
 func expandShell(text, item string) (string, error) {
-	p := &parser{known: map[string]bool{"item": true}}
+	p := &parser{known: map[string]bool{"item": true}, formula: &Formula{uses: map[string]bool{}}}
 	t := p.shellTemplate(&yaml.Node{Kind: yaml.ScalarNode, Value: text, Line: 1, Column: 1})
 	if err := p.mistakes.err(); err != nil {
 		return "", err
