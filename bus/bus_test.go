@@ -136,6 +136,22 @@ func TestLapsedLeaseIsRedelivered(t *testing.T) {
 
 // The first job is kept; a second one, taken later and not kept, lapses twice
 // meanwhile. Were the first not kept alive, it would come in between.
+// TestAbandonedLeaseAnswersNothing: whoever lost the job must not take it off the
+// queue from under the one who has it.
+func TestAbandonedLeaseAnswersNothing(t *testing.T) {
+	b := open(t, t.TempDir(), 500*time.Millisecond)
+	publish(t, b, job())
+	first := take(t, b)
+	first.Keep(testContext(t))
+	first.Abandon()
+	second := take(t, b) // once the first one has lapsed
+	if !second.Redelivered {
+		t.Error("the abandoned job did not come again as such")
+	}
+	done(t, second)
+	empty(t, b)
+}
+
 func TestKeepPreventsRedelivery(t *testing.T) {
 	t.Parallel()
 	b := open(t, t.TempDir(), 1500*time.Millisecond)
