@@ -38,12 +38,15 @@ type buildEvent struct {
 	Artifacts  []string `json:"artifacts,omitempty"`
 }
 
+// sendOptions are the flags of assay event send.
+type sendOptions struct {
+	build                        buildEvent
+	server, secretFile, delivery string
+	asJSON                       bool
+}
+
 func newEventSendCommand(e *env) *cobra.Command {
-	var (
-		b                            buildEvent
-		server, secretFile, delivery string
-		asJSON                       bool
-	)
+	var o sendOptions
 	cmd := &cobra.Command{
 		Use:   "send",
 		Short: "Report a completed build, as a build system does",
@@ -52,43 +55,11 @@ system without a webhook of its own calls it at the end of a build.`,
 		Example: `  assay event send --server http://127.0.0.1:8087 --secret-file webhook.secret \
       --package rpms/hello --version 1.0 --release 1.fc42 --commit $(git rev-parse HEAD)`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			secret, err := config.ReadSecret(secretFile)
-			if err != nil {
-				return err
-			}
-			if delivery == "" {
-				delivery = uuid.NewString()
-			}
-			if b.BuildID == "" {
-				b.BuildID = delivery
-			}
-			receipt, err := postBuild(cmd.Context(), server, delivery, secret, b)
-			if errors.Is(err, syscall.ECONNREFUSED) {
-				return fmt.Errorf("cannot reach the server at %s: nothing listens there: start assay serve, or give its address with --server", server)
-			}
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return json.NewEncoder(e.out).Encode(map[string]any{
-					"event": receipt.Event, "url": receipt.URL, "fresh": receipt.Fresh, "ignored": receipt.Ignored,
-				})
-			}
-			switch {
-			case receipt.Ignored != "":
-				fmt.Fprintf(e.out, "taken, but nothing is done about it: %s\n%s\n", receipt.Ignored, receipt.URL)
-			case !receipt.Fresh:
-				fmt.Fprintf(e.out, "known already: %s\n", receipt.URL)
-			default:
-				fmt.Fprintf(e.out, "taken: %s\n", receipt.URL)
-			}
-			return nil
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return send(cmd.Context(), e, o) },
 	}
-	f := cmd.Flags()
-	f.StringVar(&server, "server", "http://"+config.Default().Listen, "the server's address")
-	f.StringVar(&secretFile, "secret-file", "", "file with the webhook secret")
+	b, f := &o.build, cmd.Flags()
+	f.StringVar(&o.server, "server", "http://"+config.Default().Listen, "the server's address")
+	f.StringVar(&o.secretFile, "secret-file", "", "file with the webhook secret")
 	f.StringVar(&b.Package, "package", "", "package, such as rpms/hello")
 	f.StringVar(&b.Version, "version", "", "its version")
 	f.StringVar(&b.Release, "release", "", "its release, such as 1.fc42")
@@ -98,10 +69,44 @@ system without a webhook of its own calls it at the end of a build.`,
 	f.StringVar(&b.Repository, "repository", "", "address it was built from, for the record")
 	f.StringVar(&b.Branch, "branch", "", "check branch to use, instead of the release's")
 	f.StringArrayVar(&b.Artifacts, "artifact", nil, "address of what was built; may be repeated")
-	f.StringVar(&delivery, "delivery", "", "id of this delivery: the same one again is the same event (default: a new one)")
-	f.BoolVar(&asJSON, "json", false, "print the receipt as JSON")
+	f.StringVar(&o.delivery, "delivery", "", "id of this delivery: the same one again is the same event (default: a new one)")
+	f.BoolVar(&o.asJSON, "json", false, "print the receipt as JSON")
 	require(cmd, "secret-file", "package", "version", "release", "commit")
 	return cmd
+}
+
+func send(ctx context.Context, e *env, o sendOptions) error {
+	secret, err := config.ReadSecret(o.secretFile)
+	if err != nil {
+		return err
+	}
+	if o.delivery == "" {
+		o.delivery = uuid.NewString()
+	}
+	if o.build.BuildID == "" {
+		o.build.BuildID = o.delivery
+	}
+	receipt, err := postBuild(ctx, o.server, o.delivery, secret, o.build)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("cannot reach the server at %s: nothing listens there: start assay serve, or give its address with --server", o.server)
+	}
+	if err != nil {
+		return err
+	}
+	if o.asJSON {
+		return json.NewEncoder(e.out).Encode(map[string]any{
+			"event": receipt.Event, "url": receipt.URL, "fresh": receipt.Fresh, "ignored": receipt.Ignored,
+		})
+	}
+	switch {
+	case receipt.Ignored != "":
+		fmt.Fprintf(e.out, "taken, but nothing is done about it: %s\n%s\n", receipt.Ignored, receipt.URL)
+	case !receipt.Fresh:
+		fmt.Fprintf(e.out, "known already: %s\n", receipt.URL)
+	default:
+		fmt.Fprintf(e.out, "taken: %s\n", receipt.URL)
+	}
+	return nil
 }
 
 func postBuild(ctx context.Context, server, delivery string, secret []byte, b buildEvent) (webhook.Receipt, error) {
