@@ -27,14 +27,6 @@ func (c *Cache) Checkout(ctx context.Context, address, commit, sub, dir string) 
 	return nil
 }
 
-// Checkout is Cache.Checkout for the commits that a push brings.
-func (i *Incoming) Checkout(ctx context.Context, commit, sub, dir string) error {
-	if err := i.source.checkout(ctx, commit, sub, dir); err != nil {
-		return fmt.Errorf("cannot check out %s: %w", clip(commit), err)
-	}
-	return nil
-}
-
 func (s *source) checkout(ctx context.Context, commit, sub, dir string) error {
 	tree, err := s.commitTree(commit)
 	if err != nil {

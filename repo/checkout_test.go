@@ -168,7 +168,7 @@ func TestHostileTreesWriteNothingOutside(t *testing.T) {
 			dir := filepath.Join(outside, "a", "b")
 			in := must[*Incoming](t)(OpenIncoming(filepath.Join(src, ".git"), func(string) string { return "" }))
 			defer in.Close()
-			wantError(t, in.Checkout(t.Context(), commit, "", dir), "cannot")
+			wantError(t, in.source.checkout(t.Context(), commit, "", dir), "cannot")
 			if got := listDir(t, outside); len(got) != 2 {
 				t.Errorf("there is now %q", got)
 			}

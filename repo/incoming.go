@@ -63,13 +63,6 @@ func (i *Incoming) Tree(ctx context.Context, commit string) (fs.FS, error) {
 	return newTreeFS(i.source, tree), nil
 }
 
-// IsCommit tells whether there is a commit of that name, 40 lower-case
-// hexadecimal digits.
-func (i *Incoming) IsCommit(commit string) bool {
-	h, err := parseCommit(commit)
-	return err == nil && i.source.isCommit(h)
-}
-
 // objectDirs lists where objects can be, the quarantine first, then the
 // repository, then alternates in git's order.
 func objectDirs(gitDir string, getenv func(string) string) ([]string, error) {

@@ -147,14 +147,14 @@ func TestIncomingReadsGitsVariables(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in := must[*Incoming](t)(OpenIncoming(empty, func(k string) string { return env[k] }))
 			defer in.Close()
-			if !in.IsCommit(at) {
+			if !isCommit(in, at) {
 				t.Error("the commit is not found")
 			}
 		})
 	}
 	in := must[*Incoming](t)(OpenIncoming(empty, func(string) string { return "" }))
 	defer in.Close()
-	if in.IsCommit(at) || in.IsCommit("x") {
+	if isCommit(in, at) || isCommit(in, "x") {
 		t.Error("a commit is found where there is none")
 	}
 	_, err := OpenIncoming(t.TempDir(), func(string) string { return "" })

@@ -48,8 +48,8 @@ func roleHook(ctx context.Context) error {
 }
 
 func describe(ctx context.Context, in *Incoming, report *os.File, hash, ref string) error {
-	fmt.Fprintf(report, "%s commit=%v quarantine=%v\n", ref, in.IsCommit(hash), os.Getenv("GIT_QUARANTINE_PATH") != "")
-	if !in.IsCommit(hash) {
+	fmt.Fprintf(report, "%s commit=%v quarantine=%v\n", ref, isCommit(in, hash), os.Getenv("GIT_QUARANTINE_PATH") != "")
+	if !isCommit(in, hash) {
 		return nil
 	}
 	tree, err := in.Tree(ctx, hash)
@@ -64,4 +64,11 @@ func describe(ctx context.Context, in *Incoming, report *os.File, hash, ref stri
 		fmt.Fprintf(report, "  %s %d %.8s\n", path, len(data), data)
 		return err
 	})
+}
+
+// isCommit tells whether there is a commit of that name among what a push
+// brings and what was there.
+func isCommit(in *Incoming, commit string) bool {
+	h, err := parseCommit(commit)
+	return err == nil && in.source.isCommit(h)
 }

@@ -143,16 +143,11 @@ func badName(raw, clean string) string {
 	return ""
 }
 
-// Pack writes the plain files and directories below dir as a tar stream, for a
-// Machine's Push. Symbolic links are kept as they are, what is neither file,
+// packTrees writes the plain files and directories below host directories as a
+// tar stream for a Machine's Push, by the directory that each becomes; an empty
+// one for "". Symbolic links are kept as they are, what is neither file,
 // directory nor link is left out. Owners are not recorded: in the machine
 // everything belongs to the user that the check runs as.
-func Pack(w io.Writer, dir string) error {
-	return packTrees(w, map[string]string{".": dir})
-}
-
-// packTrees is Pack for several host directories by the directory that each
-// becomes; an empty one for "".
 func packTrees(w io.Writer, trees map[string]string) error {
 	tw := tar.NewWriter(w)
 	for prefix, dir := range trees {
@@ -164,11 +159,9 @@ func packTrees(w io.Writer, trees map[string]string) error {
 }
 
 func packTree(tw *tar.Writer, prefix, dir string) error {
-	if prefix != "." {
-		h := &tar.Header{Typeflag: tar.TypeDir, Name: prefix + "/", Mode: 0o755}
-		if err := tw.WriteHeader(h); err != nil {
-			return err
-		}
+	h := &tar.Header{Typeflag: tar.TypeDir, Name: prefix + "/", Mode: 0o755}
+	if err := tw.WriteHeader(h); err != nil {
+		return err
 	}
 	if dir == "" {
 		return nil

@@ -151,20 +151,23 @@ func TestPackAndExtract(t *testing.T) {
 		t.Fatal(err)
 	}
 	var buf bytes.Buffer
-	if err := Pack(&buf, from); err != nil {
+	if err := packTrees(&buf, map[string]string{"check": from, "empty": ""}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := Extract(&buf, to, ArchiveLimits{Bytes: 1000, Files: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []assay.Artifact{{Path: "a/run.sh", Size: 9}, {Path: "b", Size: 5}}
+	want := []assay.Artifact{{Path: "check/a/run.sh", Size: 9}, {Path: "check/b", Size: 5}}
 	if !slices.Equal(got.Files, want) || len(got.Skipped) != 1 {
 		t.Errorf("got %+v", got)
 	}
-	info, err := os.Stat(filepath.Join(to, "a/run.sh"))
+	info, err := os.Stat(filepath.Join(to, "check/a/run.sh"))
 	if err != nil || info.Mode().Perm() != 0o755 {
 		t.Errorf("the program came out as %v, %v", info, err)
+	}
+	if info, err := os.Stat(filepath.Join(to, "empty")); err != nil || !info.IsDir() {
+		t.Errorf("the empty directory came out as %v, %v", info, err)
 	}
 }
 

@@ -80,7 +80,13 @@ func (r *run) oneStep(ctx context.Context, number int, step assay.Step) error {
 		defer cancel()
 	}
 	entry := assay.StepRun{Number: number, Name: step.Name}
-	err := r.tell(ctx, entry, func(ctx context.Context) error { return r.step(ctx, number, step) })
+	err := r.tell(ctx, entry, func(ctx context.Context) error {
+		err := r.step(ctx, number, step)
+		if err == nil && errors.Is(context.Cause(ctx), errFlood) {
+			err = errFlood // it came to its end before it could be stopped
+		}
+		return err
+	})
 	if err != nil {
 		err = r.whyStopped(ctx, number, step, err)
 		r.log.Say(number, "%v", err)
@@ -152,7 +158,10 @@ func (r *run) ours(ctx context.Context, what string, err error) error {
 // commands runs the action's commands and returns what they printed when the
 // step's value is wanted.
 func (r *run) commands(ctx context.Context, number int, step assay.Step, action assay.Action) ([]byte, error) {
-	printed := &head{limit: r.limits.Value}
+	printed := &head{}
+	if step.Export != "" {
+		printed.limit = r.limits.Value
+	}
 	for _, c := range action.Commands {
 		argv := c.Argv
 		if len(argv) == 0 {
@@ -173,6 +182,9 @@ func (r *run) commands(ctx context.Context, number int, step assay.Step, action 
 			continue
 		}
 		return nil, &stepError{step, number, exitReason(exit, r.said)}
+	}
+	if printed.over && step.Export != "" && action.Value == "" {
+		return nil, &stepError{step, number, fmt.Sprintf("failed: what it exports is longer than %s", Bytes(r.limits.Value))}
 	}
 	return printed.buf.Bytes(), nil
 }

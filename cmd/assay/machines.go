@@ -26,13 +26,15 @@ func openMachines(ctx context.Context, cfg config.Config, log zerolog.Logger) (r
 	if err != nil {
 		return nil, nil, err
 	}
-	warnImage(cfg, log)
 	return m, m.Close, nil
 }
 
 // warnImage says at start what every execution would say later: that there is
 // no image, or that another version of assay made it.
 func warnImage(cfg config.Config, log zerolog.Logger) {
+	if cfg.Machines.Kind != "libvirt" {
+		return
+	}
 	img, err := images(cfg).Find(cfg.Machines.Image)
 	if err != nil {
 		log.Warn().Err(err).Msg("no check can run yet")

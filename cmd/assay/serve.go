@@ -60,6 +60,7 @@ func serve(ctx context.Context, e *env, file, data, listen string) error {
 	if len(cfg.Packages) == 0 {
 		log.Warn().Msg("nothing will be checked: packages is empty in the configuration")
 	}
+	warnImage(cfg, log)
 	s, err := newServer(ctx, cfg, log, openMachines)
 	if err != nil {
 		return err

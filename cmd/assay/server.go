@@ -121,15 +121,16 @@ func (s *server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Who reads it may connect at once: the listener is there, and waits.
+	if err := s.announce(); err != nil {
+		return err
+	}
+	defer os.Remove(filepath.Join(s.cfg.Data, announcement))
 	group, ctx := errgroup.WithContext(ctx)
 	for _, loop := range loops {
 		group.Go(func() error { return loop(ctx) })
 	}
 	group.Go(func() error { return s.serveHTTP(ctx, handler) })
-	if err := s.announce(); err != nil {
-		return err
-	}
-	defer os.Remove(filepath.Join(s.cfg.Data, announcement))
 	s.log.Info().Str("url", s.url).Str("data", s.cfg.Data).Int("packages", len(s.cfg.Packages)).Msg("serving")
 	return group.Wait()
 }

@@ -69,15 +69,15 @@ func TestStatusesOnGitHub(t *testing.T) {
 	for _, status := range hub.Statuses("rpms/hello", bad) {
 		states = append(states, fmt.Sprintf("%s %s", status.Context, status.State))
 	}
-	if final := states[len(states)-1]; final != "assay/greets failure" && states[0] != "assay/greets failure" {
-		t.Errorf("statuses: %v", states)
+	if states[len(states)-1] != "assay/greets failure" {
+		t.Errorf("the last status is not the final one: %v", states)
 	}
 	if n := strings.Count(strings.Join(states, ","), "failure"); n != 1 {
 		t.Errorf("%d final statuses: %v", n, states)
 	}
-	comments := hub.Comments(assay.Commit{Repo: s.cfg.Packages[0].Source, SHA: bad})
-	if len(comments) > 1 {
-		t.Errorf("%d comments", len(comments))
+	comments := hub.Comments(assay.Commit{Repo: git.URL + "/rpms/hello.git", SHA: bad})
+	if len(comments) != 1 || !strings.Contains(comments[0].Body, "greets") {
+		t.Errorf("the comments: %+v", comments)
 	}
 }
 
