@@ -51,6 +51,7 @@ type row struct {
 	what, repo, commit string
 	want               string // the status it must end with
 	status, page       string
+	commented          bool // the one comment is there
 	duration           time.Duration
 }
 

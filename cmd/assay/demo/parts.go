@@ -262,12 +262,24 @@ func (d *demo) await(ctx context.Context) error {
 			if r.status != before {
 				fmt.Fprintf(d.o.Out, "  %5.1fs  %.10s  %s  %s\n", time.Since(begun).Seconds(), r.commit, r.status, r.page)
 			}
-			if r.status == "" || r.status == string(assay.StatusPending) {
+			if r.open() {
 				open++
 			}
 		}
 		return open == 0, nil
 	})
+}
+
+// open tells whether a commit is still owed something: its final status, or the
+// comment that follows bad news.
+func (r *row) open() bool {
+	switch assay.StatusState(r.status) {
+	case "", assay.StatusPending:
+		return true
+	case assay.StatusSuccess:
+		return false
+	}
+	return !r.commented
 }
 
 // noteLine is a status in a note: "assay/greeting: success - reason <page>".
@@ -279,6 +291,7 @@ func (d *demo) look(ctx context.Context, r *row) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	r.commented = strings.Contains(note, "\n--- assay comment ")
 	m := noteLine.FindStringSubmatch(note)
 	if err != nil || m == nil || m[1] == r.status {
 		return nil // no note yet, or nothing new in it
