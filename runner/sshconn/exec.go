@@ -127,9 +127,31 @@ func (e *execution) opened(channel ssh.Channel) bool {
 	return !e.killed
 }
 
+// open opens a channel, or finds that the connection is gone. The library waits
+// for ever for the answer to a request that it takes just as its connection
+// ends; that goroutine cannot be ended, and costs no more than its stack.
+func (e *execution) open() (ssh.Channel, <-chan *ssh.Request, error) {
+	type answer struct {
+		channel  ssh.Channel
+		requests <-chan *ssh.Request
+		err      error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		channel, requests, err := e.machine.client.OpenChannel("session", nil)
+		answered <- answer{channel, requests, err}
+	}()
+	select {
+	case a := <-answered:
+		return a.channel, a.requests, a.err
+	case <-e.machine.dead:
+		return nil, nil, io.EOF
+	}
+}
+
 // run opens a channel, starts the command and carries its streams.
 func (e *execution) run() (int, error) {
-	channel, requests, err := e.machine.client.OpenChannel("session", nil)
+	channel, requests, err := e.open()
 	if err != nil {
 		return -1, e.failure("open a channel for", err)
 	}
