@@ -26,6 +26,19 @@ type Spec struct {
 	CPUs      int
 	Memory    int64 // bytes
 	Disk      int64 // bytes
+
+	// Environment is installed before the machine is handed out.
+	Environment Environment
+	Network     string // "" or "none" for no network, "full"
+	// Tell is told, in a line each, what takes long; it may be nil.
+	Tell func(line string)
+}
+
+// Say tells Tell, if there is one.
+func (s Spec) Say(format string, args ...any) {
+	if s.Tell != nil {
+		s.Tell(fmt.Sprintf(format, args...))
+	}
 }
 
 // Machine is one machine, given to one execution. Its methods may be called
@@ -69,6 +82,11 @@ type Command struct {
 // ErrMachineDied tells that a machine that had come up is gone: powered off,
 // panicked, or no longer speaking.
 var ErrMachineDied = errors.New("the machine died")
+
+// ErrMachineLost tells that a machine is gone for a reason of the host's, not of
+// what ran in it: QEMU was killed, or nobody can tell. Such an error also wraps
+// ErrMachineDied.
+var ErrMachineLost = fmt.Errorf("%w, and not of itself", ErrMachineDied)
 
 // BootError tells that a machine was started but never got as far as running
 // commands.

@@ -73,6 +73,7 @@ func options() agent.Options {
 		Groups:   groups(),
 		Shielded: true,
 		Wake:     agent.Wake.Apply,
+		Canary:   &agent.Canary{Paths: []string{"/run/assay/canary", "/var/lib/assay/canary"}},
 	}
 }
 

@@ -320,7 +320,7 @@ func TestRefusedRequests(t *testing.T) {
 	client, _ := serve(t, Options{})
 	s := open(t, client)
 	for name, payload := range map[string][]byte{
-		"shell": nil, "pty-req": nil, "subsystem": ssh.Marshal(struct{ Name string }{"sftp"}),
+		"shell": {1}, "pty-req": nil, "window-change": nil, DirRequest: ssh.Marshal(struct{ Dir string }{"relative"}), "subsystem": ssh.Marshal(struct{ Name string }{"sftp"}),
 		"signal": ssh.Marshal(struct{ Name string }{"TERM"}), // nothing runs yet
 		"exec":   []byte("not a string"), "env": {1},
 	} {

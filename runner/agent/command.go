@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,14 +20,27 @@ import (
 // is lost, however slowly the client reads.
 const maxLeft = 1 << 20
 
-// command is one running process group with the pipes to it.
+// order is what a session wants to be started.
+type order struct {
+	line  string // for sh; without meaning for a login
+	login bool   // the account's login shell
+	path  string // a program, with argv, instead of line
+	argv  []string
+	env   []string
+	dir   string // "" for Options.Dir
+	tty   *tty   // nil for pipes
+}
+
+// command is one running process group with the pipes to it, or a session with
+// its terminal.
 type command struct {
 	process *exec.Cmd
 	group   *Group // nil without control groups
 	grace   time.Duration
-	stdin   *os.File
+	tty     bool
+	stdin   *os.File // with a terminal that, and stdout's file too
 	stdout  *output
-	stderr  *output
+	stderr  *output // nil with a terminal
 
 	mu     sync.Mutex
 	reaped bool // the process group's number may mean another group now
@@ -40,27 +54,24 @@ type starter struct {
 	mu      sync.Mutex
 }
 
-// start starts a command line in a control group of its own, or without one
-// where the kernel does not let it.
-func (s *starter) start(line string, env []string) (*command, error) {
-	if strings.IndexByte(line, 0) >= 0 {
+// start does an order in a control group of its own, or without one where the
+// kernel does not let it.
+func (s *starter) start(o order) (*command, error) {
+	if strings.IndexByte(o.line, 0) >= 0 {
 		return nil, errors.New("cannot run a command line with a zero byte in it")
 	}
 	if s.options.Groups != nil {
-		if c, err := s.startIn(s.options.Groups, line, env); err == nil {
+		if c, err := s.startIn(s.options.Groups, o); err == nil {
 			return c, nil
 		}
 	}
-	return s.startIn(nil, line, env)
+	return s.startIn(nil, o)
 }
 
-func (s *starter) startIn(groups *Groups, line string, env []string) (*command, error) {
-	process := exec.Command("/bin/sh", "-c", line)
-	process.Dir = s.options.Dir
-	process.Env = append(append([]string{}, s.options.Env...), env...)
-	process.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	c := &command{process: process, grace: s.options.Grace, group: groups.enter(process.SysProcAttr)}
-	theirs, err := c.pipes()
+func (s *starter) startIn(groups *Groups, o order) (*command, error) {
+	process := s.process(o)
+	c := &command{process: process, grace: s.options.Grace, tty: o.tty != nil, group: groups.enter(process.SysProcAttr)}
+	theirs, err := c.files(o.tty)
 	if err == nil {
 		err = s.fork(process)
 	}
@@ -74,6 +85,31 @@ func (s *starter) startIn(groups *Groups, line string, env []string) (*command, 
 	return c, nil
 }
 
+// process is the order's program with what it is given, not started.
+func (s *starter) process(o order) *exec.Cmd {
+	process := exec.Command("/bin/sh", "-c", o.line)
+	process.Env = append([]string{}, s.options.Env...)
+	if o.login {
+		own := ownAccount()
+		// The hyphen makes it a login shell.
+		process = &exec.Cmd{Path: own.shell, Args: []string{"-" + filepath.Base(own.shell)}}
+		process.Env = append(append([]string{}, s.options.Env...), own.env()...)
+	}
+	if o.path != "" {
+		process = &exec.Cmd{Path: o.path, Args: o.argv, Env: process.Env}
+	}
+	process.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if o.tty != nil {
+		process.SysProcAttr.Setctty = true // its standard input
+		process.Env = append(process.Env, "TERM="+o.tty.term)
+	}
+	process.Env = append(process.Env, o.env...)
+	if process.Dir = o.dir; o.dir == "" {
+		process.Dir = s.options.Dir
+	}
+	return process
+}
+
 // fork starts the process without the server's protection.
 func (s *starter) fork(process *exec.Cmd) error {
 	s.mu.Lock()
@@ -85,8 +121,17 @@ func (s *starter) fork(process *exec.Cmd) error {
 	return process.Start()
 }
 
-// pipes makes the three pipes; theirs are the ends for the process.
-func (c *command) pipes() (theirs []*os.File, err error) {
+// files makes the terminal, or three pipes; theirs are the ends for the process.
+func (c *command) files(t *tty) (theirs []*os.File, err error) {
+	if t != nil {
+		ours, their, err := t.open()
+		if err != nil {
+			return nil, err
+		}
+		c.stdin, c.stdout = ours, &output{pipe: ours, grace: c.grace}
+		c.process.Stdin, c.process.Stdout, c.process.Stderr = their, their, their
+		return []*os.File{their}, nil
+	}
 	in, stdin, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -109,18 +154,28 @@ func (c *command) pipes() (theirs []*os.File, err error) {
 // feed carries the command's input until the client ends it or the command
 // takes no more.
 func (c *command) feed(channel ssh.Channel) {
+	if c.tty {
+		c.typed(channel)
+		return
+	}
 	_, _ = io.Copy(c.stdin, channel) // a command need not read its input
 	_ = c.stdin.Close()
 }
 
 // carry brings the command's output to the channel until the command has
 // ended and its output is with the client, and tells how it ended. Processes
-// that the command left behind keep running; their output is lost after the
-// grace.
+// that the command left behind keep running, and their output is lost after the
+// grace; but what it left on a terminal is killed.
 func (c *command) carry(channel ssh.Channel) syscall.WaitStatus {
 	var outputs sync.WaitGroup
 	outputs.Go(func() { c.stdout.carry(channel) })
-	outputs.Go(func() { c.stderr.carry(channel.Stderr()) })
+	if c.stderr != nil {
+		outputs.Go(func() { c.stderr.carry(channel.Stderr()) })
+	}
+	if c.tty {
+		awaitExit(c.process.Process.Pid)
+		c.kill()
+	}
 	_ = c.process.Wait() // how it ended is in ProcessState
 	c.mu.Lock()
 	c.reaped = true
@@ -134,11 +189,19 @@ func (c *command) carry(channel ssh.Channel) syscall.WaitStatus {
 	return status
 }
 
-// signal sends a signal to the process group while the command runs.
+// signal sends a signal to the process group while the command runs, on a
+// terminal to the one in the foreground.
 func (c *command) signal(signal syscall.Signal) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.reaped && syscall.Kill(-c.process.Process.Pid, signal) == nil
+	if c.reaped {
+		return false
+	}
+	group := c.process.Process.Pid
+	if c.tty {
+		group = c.foreground()
+	}
+	return syscall.Kill(-group, signal) == nil
 }
 
 // kill ends the command with all that it started, if it still runs.
@@ -150,9 +213,12 @@ func (c *command) kill() {
 	}
 	c.group.kill()
 	_ = syscall.Kill(-c.process.Process.Pid, syscall.SIGKILL)
+	if c.tty {
+		killSession(c.process.Process.Pid)
+	}
 }
 
-// output is the reading end of a pipe that a command prints to.
+// output is the reading end of what a command prints to.
 type output struct {
 	pipe    *os.File
 	grace   time.Duration
@@ -168,6 +234,9 @@ func (o *output) file() *os.File {
 
 // expire begins the grace.
 func (o *output) expire() {
+	if o == nil {
+		return
+	}
 	end := time.Now().Add(o.grace)
 	o.expired.Store(&end)
 	_ = o.pipe.SetReadDeadline(end)

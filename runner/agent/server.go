@@ -43,6 +43,8 @@ type Options struct {
 	// Wake is called with what the host says about a machine that was frozen and
 	// woken again; nil refuses such requests.
 	Wake func(Wake) error
+	// Canary keeps the machine's mark; nil keeps none.
+	Canary *Canary
 }
 
 // Server serves SSH connections, one after the other or several at once. Make
@@ -107,7 +109,7 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) error {
 		return fmt.Errorf("cannot lift the time limit of the handshake: %w", err)
 	}
 	var parts sync.WaitGroup
-	parts.Go(func() { s.answer(requests) })
+	parts.Go(func() { s.answer(ctx, server, requests) })
 	s.accept(channels, &parts)
 	parts.Wait()
 	if err := server.Wait(); err != nil && err != io.EOF {
@@ -142,12 +144,21 @@ func (s *Server) accept(channels <-chan ssh.NewChannel, parts *sync.WaitGroup) {
 	}
 }
 
-// answer replies to the connection's own requests.
-func (s *Server) answer(requests <-chan *ssh.Request) {
+// answer replies to the connection's own requests. What they made the machine
+// listen on ends with the connection.
+func (s *Server) answer(ctx context.Context, client opener, requests <-chan *ssh.Request) {
+	forwards := newForwards(ctx, client)
+	defer forwards.close()
 	for request := range requests {
 		ok, message := false, []byte(nil)
-		if request.Type == WakeRequest && s.options.Wake != nil {
+		switch {
+		case request.Type == WakeRequest && s.options.Wake != nil:
 			ok, message = s.wake(request.Payload)
+		case request.Type == forwardRequest:
+			reply, err := forwards.listen(request.Payload)
+			ok, message = err == nil, reply
+		case request.Type == cancelRequest:
+			ok = forwards.cancel(request.Payload) == nil
 		}
 		if request.WantReply {
 			_ = request.Reply(ok, message) // an ending connection ends the loop

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -8,13 +10,20 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// session is one channel of type "session" (RFC 4254, section 6): variables,
-// then one command, then signals for it.
+// DirRequest is the name of the request on a session's channel (RFC 4254,
+// section 5.4) that says where its command or shell starts: an absolute path of
+// a directory, as a string. It is refused when there is none.
+const DirRequest = "dir@assay"
+
+// session is one channel of type "session" (RFC 4254, section 6): variables, a
+// terminal and a directory, then one command or shell, then signals for it.
 type session struct {
 	server  *Server
 	channel ssh.Channel
 	env     []string
-	bytes   int // of env
+	bytes   int    // of env
+	tty     *tty   // nil for none
+	dir     string // "" for Options.Dir
 	command *command
 	ended   sync.WaitGroup
 }
@@ -42,8 +51,18 @@ func (s *session) handle(request *ssh.Request) bool {
 	switch request.Type {
 	case "env":
 		return s.setenv(request.Payload)
+	case DirRequest:
+		return s.chdir(request.Payload)
+	case "pty-req":
+		return s.terminal(request.Payload)
+	case "window-change":
+		return s.window(request.Payload)
 	case "exec":
 		return s.exec(request.Payload)
+	case ArgvRequest:
+		return s.argv(request.Payload)
+	case "shell":
+		return len(request.Payload) == 0 && s.begin(order{login: true})
 	case "signal":
 		return s.signal(request.Payload)
 	default:
@@ -66,13 +85,56 @@ func (s *session) setenv(payload []byte) bool {
 	return true
 }
 
-// exec starts the command (RFC 4254, section 6.5): at most one for a channel.
-func (s *session) exec(payload []byte) bool {
-	var message struct{ Line string }
-	if ssh.Unmarshal(payload, &message) != nil || s.command != nil {
+// chdir remembers where the command is to start.
+func (s *session) chdir(payload []byte) bool {
+	var message struct{ Dir string }
+	if ssh.Unmarshal(payload, &message) != nil || s.command != nil || !filepath.IsAbs(message.Dir) {
 		return false
 	}
-	started, err := s.server.starter.start(message.Line, s.env)
+	if info, err := os.Stat(message.Dir); err != nil || !info.IsDir() {
+		return false
+	}
+	s.dir = message.Dir
+	return true
+}
+
+// terminal remembers the terminal for the command (RFC 4254, section 6.2).
+func (s *session) terminal(payload []byte) bool {
+	if s.command != nil || s.tty != nil {
+		return false
+	}
+	asked, ok := parseTTY(payload)
+	s.tty = asked
+	return ok
+}
+
+// window takes over the size of the client's window (RFC 4254, section 6.7).
+func (s *session) window(payload []byte) bool {
+	if s.tty == nil || !s.tty.parseWindow(payload) {
+		return false
+	}
+	return s.command == nil || s.command.resized(s.tty)
+}
+
+// exec starts the command (RFC 4254, section 6.5).
+func (s *session) exec(payload []byte) bool {
+	var message struct{ Line string }
+	if ssh.Unmarshal(payload, &message) != nil {
+		return false
+	}
+	return s.begin(order{line: message.Line})
+}
+
+// begin starts what the channel is for: at most one command or shell.
+func (s *session) begin(o order) bool {
+	if s.command != nil {
+		return false
+	}
+	o.env, o.tty = append(append([]string{}, s.env...), o.env...), s.tty
+	if o.dir == "" {
+		o.dir = s.dir
+	}
+	started, err := s.server.starter.start(o)
 	if err != nil {
 		return false
 	}
@@ -83,7 +145,7 @@ func (s *session) exec(payload []byte) bool {
 // report begins to carry the command's streams once the client knows that it
 // was started: its end must not overtake the reply.
 func (s *session) report(request *ssh.Request, ok bool) {
-	if !ok || request.Type != "exec" {
+	if !ok || request.Type != "exec" && request.Type != "shell" && request.Type != ArgvRequest {
 		return
 	}
 	s.ended.Go(func() { s.command.feed(s.channel) })
@@ -127,6 +189,34 @@ func ending(status syscall.WaitStatus) (name string, payload []byte) {
 		Message  string
 		Language string
 	}{Name: signal, Core: status.CoreDump()})
+}
+
+// ExitCode reads what a session's channel says at its end (RFC 4254, section
+// 6.10) from a request's name and payload, in the shell's manner: 0 to 255, and
+// 128 with the signal's number for a process that a signal ended. ok is false
+// for any other request.
+func ExitCode(name string, payload []byte) (exit int, ok bool) {
+	switch name {
+	case "exit-status":
+		var message struct{ Status uint32 }
+		err := ssh.Unmarshal(payload, &message)
+		return int(message.Status & 0xff), err == nil
+	case "exit-signal":
+		var message struct {
+			Signal string
+			Rest   []byte `ssh:"rest"`
+		}
+		if ssh.Unmarshal(payload, &message) != nil {
+			return 0, false
+		}
+		for signal, name := range signalNames() {
+			if name == message.Signal {
+				return 128 + int(signal), true
+			}
+		}
+		return 128, true
+	}
+	return 0, false
 }
 
 // signalNames has the signals that RFC 4254, section 6.10, knows.

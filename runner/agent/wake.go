@@ -16,8 +16,8 @@ import (
 // WakeRequest is the name of the global request (RFC 4254, section 4) that
 // tells a machine which was frozen and woken again, perhaps many times over,
 // who and when it is. Its payload is a Wake in SSH's encoding, made with
-// Wake.Marshal. It is answered when everything is done; a refusal carries the
-// reason as text.
+// Wake.Marshal. It is answered when everything is done, with the canary that was
+// there before (see Canary); a refusal carries the reason as text.
 const WakeRequest = "wake@assay"
 
 // Wake makes a woken machine itself again.
@@ -26,6 +26,7 @@ type Wake struct {
 	Seed      []byte    // random bytes, 32 to 4,096, that no other machine is given
 	Hostname  string    // "" keeps it
 	MachineID string    // machine-id(5): 32 lower-case hex digits; "" keeps it
+	Canary    string    // the machine's own mark, at most 64 letters, digits and hyphens; "" leaves what is there
 }
 
 // wakeMessage is a Wake on the wire.
@@ -34,11 +35,12 @@ type wakeMessage struct {
 	Seed      []byte
 	Hostname  string
 	MachineID string
+	Canary    string
 }
 
 // Marshal is the payload of a WakeRequest.
 func (w Wake) Marshal() []byte {
-	message := wakeMessage{Seed: w.Seed, Hostname: w.Hostname, MachineID: w.MachineID}
+	message := wakeMessage{Seed: w.Seed, Hostname: w.Hostname, MachineID: w.MachineID, Canary: w.Canary}
 	if !w.Time.IsZero() {
 		message.UnixNano = uint64(w.Time.UnixNano())
 	}
@@ -51,7 +53,7 @@ func ParseWake(payload []byte) (Wake, error) {
 	if err := ssh.Unmarshal(payload, &message); err != nil {
 		return Wake{}, fmt.Errorf("cannot read the wake request: %w", err)
 	}
-	wake := Wake{Seed: message.Seed, Hostname: message.Hostname, MachineID: message.MachineID}
+	wake := Wake{Seed: message.Seed, Hostname: message.Hostname, MachineID: message.MachineID, Canary: message.Canary}
 	if message.UnixNano > 0 {
 		wake.Time = time.Unix(0, int64(message.UnixNano))
 	}
@@ -66,6 +68,8 @@ func (w Wake) check() error {
 		return errors.New("cannot wake with such a host name: it must have at most 64 letters, digits, dots and hyphens")
 	case w.MachineID != "" && (len(w.MachineID) != 32 || strings.Trim(w.MachineID, "0123456789abcdef") != ""):
 		return errors.New("cannot wake with such a machine id: it must have 32 lower-case hex digits")
+	case len(w.Canary) > 64 || strings.Trim(strings.ToLower(w.Canary), "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
+		return errors.New("cannot wake with such a canary: it must have at most 64 letters, digits and hyphens")
 	}
 	return nil
 }
@@ -75,13 +79,17 @@ func (s *Server) wake(payload []byte) (bool, []byte) {
 	if err == nil {
 		err = s.options.Wake(wake)
 	}
+	var seen string
+	if err == nil && wake.Canary != "" && s.options.Canary != nil {
+		seen, err = s.options.Canary.Swap(wake.Canary)
+	}
 	if err != nil {
 		return false, []byte(err.Error())
 	}
-	return true, nil
+	return true, []byte(seen)
 }
 
-// Apply makes this machine what w says. It needs root.
+// Apply makes this machine what w says, but for the canary. It needs root.
 func (w Wake) Apply() error {
 	if err := reseed("/dev/urandom", w.Seed); err != nil {
 		return err
@@ -97,7 +105,10 @@ func (w Wake) Apply() error {
 			return fmt.Errorf("cannot set the host name: %w", err)
 		}
 	}
-	return w.identify("/")
+	if err := w.identify("/"); err != nil || w.MachineID == "" {
+		return err
+	}
+	return renewKeys("/etc/ssh") // another machine has other keys
 }
 
 // identify writes the names that programs read from files below root.

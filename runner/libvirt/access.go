@@ -95,6 +95,36 @@ func (a *qemuAccount) own(path string) error {
 	return nil
 }
 
+// lend lets QEMU's user read and write a file that stays ours.
+func (a *qemuAccount) lend(path string) error {
+	if a == nil || a.uid == 0 {
+		return nil
+	}
+	err := os.Chown(path, -1, a.gid)
+	if err == nil {
+		err = os.Chmod(path, 0o660)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot lend %s to %s, as whom QEMU runs: %w", path, a.name, err)
+	}
+	return nil
+}
+
+// seal takes a file back that QEMU's user had: from now on it may only be read.
+func (a *qemuAccount) seal(path string) error {
+	var err error
+	if a != nil {
+		err = os.Chown(path, os.Geteuid(), os.Getegid())
+	}
+	if err == nil {
+		err = os.Chmod(path, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot take %s back: %w", path, err)
+	}
+	return nil
+}
+
 // reach makes sure that QEMU's user can read a file; the error names the part of
 // its path where that ends.
 func (a *qemuAccount) reach(path string) error {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	lv "github.com/digitalocean/go-libvirt"
@@ -21,33 +22,63 @@ import (
 // guestDir is the execution's directory in the guest, which has no other use.
 const guestDir = "/assay"
 
-// Boot does as runner.Machines says. Errors of libvirt and of the host are not
-// a *runner.BootError: the guest had no chance.
+// Boot does as runner.Machines says: it hands out a fork that waits, or makes one
+// of the spec's template, which is built first if need be, or boots from nothing
+// where forks are refused. Errors of libvirt and of the host are not a
+// *runner.BootError: the guest had no chance.
 func (m *Machines) Boot(ctx context.Context, spec runner.Spec) (runner.Machine, error) {
-	if err := ctx.Err(); err != nil {
+	if err := errors.Join(ctx.Err(), m.alarm.raised()); err != nil {
 		return nil, fmt.Errorf("cannot boot a machine: %w", err)
 	}
-	spec, err := m.shape(spec)
+	w, err := m.want(ctx, spec)
 	if err != nil {
 		return nil, err
+	}
+	one, err := m.forkOrBoot(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	if err := one.handOver(ctx, w.spec.Execution); err != nil {
+		return nil, errors.Join(err, one.Close())
+	}
+	return one, nil
+}
+
+// want is what a spec comes to on this host.
+type want struct {
+	spec  runner.Spec
+	img   image.Image
+	accel string
+}
+
+// want decides image and shape.
+func (m *Machines) want(ctx context.Context, spec runner.Spec) (want, error) {
+	spec, err := m.shape(spec)
+	if err != nil {
+		return want{}, err
 	}
 	img, err := m.images.Find(spec.Image)
 	if err != nil {
-		return nil, err
+		return want{}, err
 	}
 	if !serves(img.Arch, spec.Arch) {
-		return nil, fmt.Errorf("cannot boot a machine of %s from the image %s, which is of %s: name another image in the formula", spec.Arch, img.Name, img.Arch)
+		return want{}, fmt.Errorf("cannot boot a machine of %s from the image %s, which is of %s: name another image in the formula", spec.Arch, img.Name, img.Arch)
 	}
 	found, err := m.accelerator(ctx, img)
-	if err != nil {
-		return nil, err
-	}
-	one := m.newMachine(spec.Execution)
-	if err := one.create(ctx, spec, img, found.Accel); err != nil {
+	return want{spec, img, found.Accel}, err
+}
+
+// boot boots a machine from nothing and makes it what the spec wants.
+func (m *Machines) boot(ctx context.Context, w want, life *stage) (*Machine, error) {
+	one := m.newMachine(w.spec.Execution)
+	if err := one.create(ctx, w, life); err != nil {
 		return nil, errors.Join(err, one.Close())
 	}
 	if err := one.await(ctx); err != nil {
 		return nil, err
+	}
+	if err := one.prepare(ctx, w, life != nil); err != nil {
+		return nil, errors.Join(err, one.Close())
 	}
 	return one, nil
 }
@@ -90,55 +121,76 @@ func (m *Machines) shape(spec runner.Spec) (runner.Spec, error) {
 // newMachine enters a machine on its way, so that no reaper takes it for a stray.
 func (m *Machines) newMachine(execution string) *Machine {
 	one := &Machine{machines: m, id: "m-" + randomID(), execution: execution, uuid: uuid.New(), begun: time.Now()}
+	m.fates.expect(lv.UUID(one.uuid))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.live[one.id] = one
 	return one
 }
 
-// create makes the directories, the overlay and the running domain.
-func (one *Machine) create(ctx context.Context, spec runner.Spec, img image.Image, accel string) error {
+// create makes the directories, the overlay and the running domain. With a stage
+// it is a template in the making, whose files lie there.
+func (one *Machine) create(ctx context.Context, w want, s *stage) error {
 	m := one.machines
 	var err error
 	var l label
 	if one.runDir, one.diskDir, l, err = m.owner.machineDirs(one.id, one.execution); err != nil {
 		return err
 	}
-	for _, file := range []string{img.Kernel, img.Initrd, img.Disk} {
+	d := domain{
+		Name: domainName(one.id, one.execution), UUID: one.uuid.String(), Label: l, Accel: w.accel, Arch: w.img.Arch,
+		CPUs: w.spec.CPUs, Memory: w.spec.Memory, Kernel: w.img.Kernel, Initrd: w.img.Initrd, Cmdline: w.img.Cmdline,
+		Disk: filepath.Join(one.diskDir, diskName), Console: one.consolePath(), Channel: one.socketPath(), User: m.host.user.label(),
+	}
+	base := w.img.Disk
+	if s != nil {
+		if base, err = s.set(one, &d, w.img); err != nil {
+			return err
+		}
+	}
+	for _, file := range []string{d.Kernel, d.Initrd, base} {
 		if err := m.host.user.reach(file); err != nil {
 			return err
 		}
 	}
-	overlay := filepath.Join(one.diskDir, diskName)
-	if err := createOverlay(ctx, img.Disk, overlay, spec.Disk); err != nil {
+	if err := one.overlay(ctx, base, d.Disk, w.spec.Disk); err != nil {
 		return err
 	}
-	if err := m.host.user.own(overlay); err != nil {
+	return one.define(ctx, d, 0)
+}
+
+// overlay makes the machine's disk on top of another one.
+func (one *Machine) overlay(ctx context.Context, base, path string, size int64) error {
+	if err := createOverlay(ctx, base, path, size); err != nil {
 		return err
 	}
-	if err := m.host.user.reach(overlay); err != nil {
+	user := one.machines.host.user
+	if err := user.own(path); err != nil {
 		return err
 	}
-	return one.define(ctx, domain{
-		Name: domainName(one.id, one.execution), UUID: one.uuid.String(), Label: l, Accel: accel, Arch: img.Arch,
-		CPUs: spec.CPUs, Memory: spec.Memory, Kernel: img.Kernel, Initrd: img.Initrd, Cmdline: img.Cmdline,
-		Disk: overlay, Console: one.consolePath(), Channel: one.socketPath(), User: m.host.user.label(),
-	})
+	return user.reach(path)
 }
 
 // define starts the domain on a connection of its own, with which it lives.
-func (one *Machine) define(ctx context.Context, d domain) error {
+func (one *Machine) define(ctx context.Context, d domain, flags lv.DomainCreateFlags) error {
+	m := one.machines
+	d.Plain = m.plain.Load()
 	text, err := d.xml()
 	if err != nil {
 		return err
 	}
-	if one.conn, err = one.machines.daemon.connect(ctx); err != nil {
+	if one.conn, err = m.daemon.connect(ctx); err != nil {
 		return err
 	}
 	err = one.conn.do(ctx, func(l *lv.Libvirt) error {
-		_, err := l.DomainCreateXML(text, lv.DomainStartAutodestroy)
+		_, err := l.DomainCreateXML(text, lv.DomainStartAutodestroy|flags)
 		return err
 	})
+	if isRefusal(err) && !d.Plain && strings.Contains(err.Error(), "capabilit") {
+		m.plain.Store(true) // a libvirt that has another name for it: slower, no worse
+		one.conn.close()
+		return one.define(ctx, d, flags)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot start a virtual machine: %w", err)
 	}
@@ -206,6 +258,12 @@ func (one *Machine) handshake(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return one.speak(ctx, raw)
+}
+
+// speak begins to speak SSH on an open connection to the agent, and makes the
+// execution's directory.
+func (one *Machine) speak(ctx context.Context, raw net.Conn) error {
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() }) // ends the handshake
 	conn, channels, requests, err := ssh.NewClientConn(raw, "", clientConfig())
 	if err == nil && !stop() {
@@ -216,8 +274,11 @@ func (one *Machine) handshake(ctx context.Context) error {
 		_ = raw.Close() // the failure is what counts
 		return err
 	}
-	guest := sshconn.New(ssh.NewClient(conn, channels, requests), sshconn.Options{Dir: guestDir})
-	exit, err := guest.Run(ctx, runner.Command{Argv: []string{"mkdir", "-p", guestDir}, Dir: "/"})
+	guest := sshconn.New(ssh.NewClient(conn, channels, requests), sshconn.Options{Dir: guestDir, Direct: true})
+	exit := 0
+	if !one.forked {
+		exit, err = guest.Run(ctx, runner.Command{Argv: []string{"mkdir", "-p", guestDir}, Dir: "/"})
+	}
 	if err == nil && exit != 0 {
 		err = fmt.Errorf("cannot make %s in the guest: exit %d", guestDir, exit)
 	}

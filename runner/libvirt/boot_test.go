@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -16,11 +17,11 @@ func TestShape(t *testing.T) {
 	m := &Machines{options: Options{Image: "debian-12"}}
 	got, err := m.shape(runner.Spec{Execution: "x"})
 	want := runner.Spec{Execution: "x", Image: "debian-12", CPUs: 1, Memory: 512 << 20}
-	if got != want || err != nil {
+	if !reflect.DeepEqual(got, want) || err != nil {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	full := runner.Spec{Image: "fedora-42", CPUs: 4, Memory: 1 << 30, Disk: 20 << 30}
-	if got, err := m.shape(full); got != full || err != nil {
+	if got, err := m.shape(full); !reflect.DeepEqual(got, full) || err != nil {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	for _, bad := range []runner.Spec{{CPUs: -1}, {CPUs: 1000}, {Memory: 1}, {Memory: -1}, {Memory: 1 << 50}, {Disk: -1}} {
@@ -137,6 +138,7 @@ func TestConsoleAfterClose(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	m.burials.Wait()
 	if m.lives(one.id) {
 		t.Error("it still counts as living")
 	}

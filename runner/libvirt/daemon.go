@@ -66,7 +66,7 @@ func planDaemon(s site) (daemon, error) {
 		return daemon{
 			uri:     s.uri,
 			sockets: sockets(filepath.Join(s.runtime, "libvirt")),
-			start:   daemonCommands(s.look, "libvirtd", "virtqemud"),
+			start:   withInit(s, daemonCommands(s.look, "libvirtd", "virtqemud")),
 			env:     []string{"XDG_RUNTIME_DIR=" + s.runtime},
 		}, nil
 	default:
@@ -90,7 +90,7 @@ func planSystem(s site) daemon {
 			{"systemctl", "start", "virtlogd.socket", "virtqemud.socket"},
 		}
 	default:
-		d.start = daemonCommands(s.look, "libvirtd", "virtqemud")
+		d.start = withInit(s, daemonCommands(s.look, "libvirtd", "virtqemud"))
 		d.startLogs = daemonCommands(s.look, "virtlogd")
 		d.logs = "/run/libvirt/virtlogd-sock"
 	}
@@ -108,6 +108,25 @@ func daemonCommands(look func(string) (string, error), programs ...string) [][]s
 		}
 	}
 	return commands
+}
+
+// setsid begins the commands that leave their program running in its foreground.
+const setsid = "setsid"
+
+// withInit gives a daemon that starts QEMU an init of its own, if one is
+// installed and systemd is not init. The daemon waits for QEMU's end until init
+// has taken note of it; what runs as init in a container may look every few
+// seconds only, and libvirt stands still meanwhile, for all machines.
+func withInit(s site, commands [][]string) [][]string {
+	tini, err := s.look("tini")
+	if s.systemd || err != nil {
+		return commands
+	}
+	var with [][]string
+	for _, argv := range commands {
+		with = append(with, []string{setsid, "--fork", tini, "-s", "--", argv[0], "--timeout", "120"})
+	}
+	return with
 }
 
 // lookDaemon finds a program also where an ordinary user's PATH does not reach.
@@ -196,7 +215,9 @@ func (d *daemon) run(ctx context.Context, argv []string) string {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a Ctrl-C is not meant for it
 	cmd.WaitDelay = time.Second                          // it may keep its standard error
 	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	if argv[0] != setsid { // what that leaves behind keeps its output open for good
+		cmd.Stdout, cmd.Stderr = &out, &out
+	}
 	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		text := out.Bytes()
 		return fmt.Sprintf("; %s: %v: %s", argv[0], err, bytes.TrimSpace(text[max(0, len(text)-500):]))

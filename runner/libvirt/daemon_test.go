@@ -40,6 +40,13 @@ func TestPlanDaemon(t *testing.T) {
 			logs:      "/run/libvirt/virtlogd-sock",
 			startLogs: [][]string{{"/usr/sbin/virtlogd", "-d", "--timeout", "120"}},
 		}},
+		{"root in a container with an init at hand", site{uid: 0, look: installed("virtlogd", "libvirtd", "tini")}, daemon{
+			uri:       "qemu:///system",
+			sockets:   []string{"/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock"},
+			start:     [][]string{{"setsid", "--fork", "/usr/sbin/tini", "-s", "--", "/usr/sbin/libvirtd", "--timeout", "120"}},
+			logs:      "/run/libvirt/virtlogd-sock",
+			startLogs: [][]string{{"/usr/sbin/virtlogd", "-d", "--timeout", "120"}},
+		}},
 		{"root with systemd", site{uid: 0, systemd: true, look: installed()}, daemon{
 			uri:     "qemu:///system",
 			sockets: []string{"/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock"},
@@ -48,7 +55,7 @@ func TestPlanDaemon(t *testing.T) {
 				{"systemctl", "start", "virtlogd.socket", "virtqemud.socket"},
 			},
 		}},
-		{"a user", site{uid: 1000, runtime: "/run/user/1000", systemd: true, look: installed("virtlogd", "virtqemud")}, daemon{
+		{"a user", site{uid: 1000, runtime: "/run/user/1000", systemd: true, look: installed("virtlogd", "virtqemud", "tini")}, daemon{
 			uri:     "qemu:///session",
 			sockets: []string{"/run/user/1000/libvirt/libvirt-sock", "/run/user/1000/libvirt/virtqemud-sock"},
 			start:   [][]string{{"/usr/sbin/virtqemud", "-d", "--timeout", "120"}},

@@ -43,6 +43,14 @@ type domain struct {
 	Console string // file
 	Channel string // the agent's socket; "" for none
 	User    string // whom QEMU runs as, in the dac model's spelling "+64055:+64055"; "" for ourselves
+	// Memory file: "" for memory of QEMU's own.
+	RAM string
+	// Fork tells that RAM is a template's, of which this machine has a private
+	// copy, page by page as it writes, and that QEMU waits for the template's state.
+	Fork bool
+	// Plain leaves out what only makes libvirt quicker, for a libvirt that does not
+	// know it.
+	Plain bool
 }
 
 // xml is the definition that libvirt takes. It depends on nothing but d.
@@ -72,12 +80,61 @@ func (d domain) xml() (string, error) {
 		OnPoweroff: "destroy", OnReboot: "destroy", OnCrash: "destroy",
 		Devices: d.devices(),
 	}
+	if d.Accel == accelTCG {
+		def.Features.TCG = &libvirtxml.DomainFeatureTCG{TBCache: &libvirtxml.DomainFeatureTCGTBCache{Unit: "MiB", Size: translationCache}}
+	}
+	def.QEMUCommandline, def.QEMUCapabilities = d.commandline(), d.capabilities()
 	if d.User != "" {
 		// Ownership is set on purpose: libvirt would give the image's own files to
 		// QEMU's user, and another domain may be using them.
 		def.SecLabel = []libvirtxml.DomainSecLabel{{Type: "static", Model: "dac", Relabel: "no", Label: d.User}}
 	}
 	return def.Marshal()
+}
+
+// translationCache is how much translated code QEMU keeps where it emulates, in
+// MiB: its own default of a gigabyte would let a machine that runs for long grow
+// far beyond its memory.
+const translationCache = 128
+
+// ramID names the memory whose file is a template's.
+const ramID = "assay.ram"
+
+// commandline is what libvirt has no words for: memory in a file of our choosing
+// (QEMU, docs/system/invocation: memory-backend-file), and waiting for a state.
+func (d domain) commandline() *libvirtxml.DomainQEMUCommandline {
+	if d.RAM == "" {
+		return nil
+	}
+	share := "on"
+	if d.Fork {
+		share = "off"
+	}
+	object := fmt.Sprintf("memory-backend-file,id=%s,size=%dK,share=%s,mem-path=%s", ramID, d.Memory>>10, share, qemuValue(d.RAM))
+	words := []string{"-object", object, "-machine", "memory-backend=" + ramID}
+	if d.Fork {
+		words = append(words, "-incoming", "defer")
+	}
+	var args []libvirtxml.DomainQEMUCommandlineArg
+	for _, word := range words {
+		args = append(args, libvirtxml.DomainQEMUCommandlineArg{Value: word})
+	}
+	return &libvirtxml.DomainQEMUCommandline{Args: args}
+}
+
+// qemuValue writes a value of an option list, in which a comma is doubled.
+func qemuValue(s string) string { return strings.ReplaceAll(s, ",", ",,") }
+
+// slowCapability makes libvirt ask QEMU for every single feature of the
+// processor, some hundred questions at each start, to tell people what the guest
+// sees. We know that from the definition.
+const slowCapability = "cpu-unavailable-features"
+
+func (d domain) capabilities() *libvirtxml.DomainQEMUCapabilities {
+	if d.Plain {
+		return nil
+	}
+	return &libvirtxml.DomainQEMUCapabilities{Del: []libvirtxml.DomainQEMUCapabilitiesEntry{{Name: slowCapability}}}
 }
 
 // machineType is QEMU's machine for an architecture; pc starts quicker than q35.
@@ -175,6 +232,18 @@ type labelElement struct {
 
 func (l label) xml() (string, error) {
 	text, err := xml.Marshal(labelElement{Space: labelSpace, label: l})
+	if err != nil {
+		return "", fmt.Errorf("cannot write a machine's label: %w", err)
+	}
+	return string(text), nil
+}
+
+// bare is the label for virDomainSetMetadata, which gives it the name space itself.
+func (l label) bare() (string, error) {
+	text, err := xml.Marshal(struct {
+		XMLName xml.Name `xml:"machine"`
+		label
+	}{label: l})
 	if err != nil {
 		return "", fmt.Errorf("cannot write a machine's label: %w", err)
 	}

@@ -76,6 +76,7 @@ func (m *Machines) accelerator(ctx context.Context, img image.Image) (accelFound
 		m.log.Warn().Str("why", p.Why).Msg("machines are emulated, which is slow: hardware virtualisation (KVM) does not work here")
 	}
 	m.proof.found = &found
+	m.emulated.Store(!p.OK)
 	return found, nil
 }
 
@@ -166,7 +167,7 @@ func (one *Machine) probe(ctx context.Context, img image.Image) error {
 		Name: domainName(one.id, "probe"), UUID: one.uuid.String(), Label: l, Accel: accelKVM, Arch: img.Arch,
 		CPUs: 1, Memory: probeMemory, Kernel: img.Kernel, Initrd: img.Initrd,
 		Cmdline: "console=ttyS0 " + probeWord, Console: one.consolePath(), User: m.host.user.label(),
-	})
+	}, 0)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lv "github.com/digitalocean/go-libvirt"
@@ -23,6 +24,8 @@ import (
 
 	"github.com/assay-ci/assay/runner"
 	"github.com/assay-ci/assay/runner/image"
+	"github.com/assay-ci/assay/runner/pool"
+	"github.com/assay-ci/assay/runner/template"
 )
 
 // Options say where machines come from. Zero fields ask for the default.
@@ -36,8 +39,24 @@ type Options struct {
 	RunDir      string
 	KVM         string        // "auto" proves it first, "yes", "no"; "auto"
 	BootTimeout time.Duration // how long a guest may take until it runs commands; 120 s
-	Log         zerolog.Logger
+
+	Templates    string        // TemplatesOn, or TemplatesOff to boot every machine from nothing; on
+	TemplateAge  time.Duration // an older template is made anew, while it still serves; a day
+	TemplateRoom int64         // bytes that templates may take on the disk; 8 GiB
+	SetupTimeout time.Duration // how long an environment may take to install; 30 min
+	// Packages is asked, when the first environment is installed, for the way to
+	// packages; nil for none.
+	Packages      func(context.Context) (Packages, error)
+	Waiting       int   // how many forks may wait to be asked for; 0 for none
+	WaitingMemory int64 // bytes that they may take together; 0 for a quarter of what is free
+	Log           zerolog.Logger
 }
+
+// Values of Options.Templates.
+const (
+	TemplatesOn  = "on"
+	TemplatesOff = "off"
+)
 
 // Machines boots virtual machines on this host. It is a runner.Machines for
 // any number of goroutines. Close it to destroy those that are left.
@@ -49,10 +68,23 @@ type Machines struct {
 	owner   *owner
 	host    host
 	proof   proof
-	base    context.Context // for cleaning up: never cancelled
+	keeper  *template.Keeper
+	pool    *pool.Pool[*Machine] // nil where no machine is to wait
+	keys    keys
+	fates   *fates
+	alarm   alarm
+	stats   stats
 
-	mu   sync.Mutex
-	live map[string]*Machine // by the machine's directory name; also those on their way
+	plain    atomic.Bool     // libvirt knows our shortcut by another name (see domain.Plain)
+	emulated atomic.Bool     // as found when it was last looked at
+	base     context.Context // for cleaning up: never cancelled
+	stop     func()          // ends what is owned
+	owned    sync.WaitGroup  // goroutines: the fates' watcher, the pool's
+	burials  sync.WaitGroup  // machines being destroyed
+
+	mu     sync.Mutex
+	live   map[string]*Machine // by the machine's directory name; also those on their way
+	warned map[string]bool     // templates that could not be forked
 }
 
 var _ runner.Machines = (*Machines)(nil)
@@ -74,8 +106,14 @@ func Open(ctx context.Context, options Options) (*Machines, error) {
 	m := &Machines{
 		options: options, daemon: d, images: image.Store{Root: options.ImageRoot},
 		log: options.Log, live: map[string]*Machine{}, base: context.WithoutCancel(ctx),
-		proof: proof{turn: make(chan struct{}, 1)},
+		proof: proof{turn: make(chan struct{}, 1)}, fates: newFates(), warned: map[string]bool{},
+		alarm: newAlarm(options.Dir, options.Log),
+		keeper: &template.Keeper{
+			Store:  template.Store{Root: filepath.Join(options.Dir, templatesDir), Budget: options.TemplateRoom},
+			MaxAge: options.TemplateAge,
+		},
 	}
+	m.pool = m.newPool()
 	if err := m.look(ctx); err != nil {
 		return nil, err
 	}
@@ -89,7 +127,26 @@ func Open(ctx context.Context, options Options) (*Machines, error) {
 	if err != nil {
 		m.log.Warn().Err(err).Msg("cannot clean up all that dead processes left")
 	}
+	if err := m.alarm.raised(); err != nil {
+		m.log.Error().Err(err).Msg("no machine will be handed out")
+	}
+	m.begin()
 	return m, nil
+}
+
+// begin starts what runs beside the machines, until Close.
+func (m *Machines) begin() {
+	ctx, stop := context.WithCancel(m.base)
+	m.stop = stop
+	m.owned.Go(func() { m.fates.watch(ctx, &m.daemon) })
+	if m.pool == nil {
+		return
+	}
+	m.owned.Go(func() {
+		if err := m.pool.Run(ctx); err != nil {
+			m.log.Warn().Err(err).Msg("cannot destroy machines that waited")
+		}
+	})
 }
 
 // settle fills in defaults and makes the directories.
@@ -110,8 +167,8 @@ func settle(o Options) (Options, daemon, error) {
 		return o, d, err
 	}
 	d.lock = filepath.Join(o.RunDir, ".daemon")
-	for dir, mode := range map[string]os.FileMode{o.RunDir: 0o700, o.Dir: 0o711} {
-		if err := os.MkdirAll(dir, mode); err != nil {
+	for _, dir := range []string{o.RunDir, o.Dir, filepath.Join(o.Dir, templatesDir)} {
+		if err := makePassable(dir); err != nil {
 			return o, d, fmt.Errorf("cannot make the directory of machines: %w", err)
 		}
 		if err := private(dir, uid); err != nil {
@@ -121,14 +178,25 @@ func settle(o Options) (Options, daemon, error) {
 	return o, d, nil
 }
 
+// makePassable makes a directory that QEMU's own user can pass through.
+func makePassable(dir string) error {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return err
+	}
+	info, err := os.Stat(dir)
+	if err == nil && info.Mode().Perm()&0o011 != 0o011 {
+		err = os.Chmod(dir, info.Mode().Perm()|0o011)
+	}
+	return err
+}
+
 func withDefaults(o Options, uid int, runtime string) (Options, error) {
 	o.URI = fallback(o.URI, map[bool]string{true: uriSystem, false: uriSession}[uid == 0])
 	o.Image = fallback(o.Image, "debian-12")
 	o.KVM = fallback(o.KVM, "auto")
 	o.RunDir = fallback(o.RunDir, filepath.Join(fallback(runtime, "/run"), "assay"))
-	if o.BootTimeout <= 0 {
-		o.BootTimeout = 2 * time.Minute
-	}
+	o.Templates = fallback(o.Templates, TemplatesOn)
+	defaults(&o)
 	if o.ImageRoot == "" || o.Dir == "" {
 		return o, errors.New("cannot open machines without a directory for images and one for overlays")
 	}
@@ -147,6 +215,25 @@ func withDefaults(o Options, uid int, runtime string) (Options, error) {
 		return o, fmt.Errorf("cannot use the run directory %s: its path is %d bytes too long for sockets in it", o.RunDir, len(longest)-maxSocketPath)
 	}
 	return o, nil
+}
+
+// defaults fills in the numbers.
+func defaults(o *Options) {
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{{&o.BootTimeout, 2 * time.Minute}, {&o.TemplateAge, 24 * time.Hour}, {&o.SetupTimeout, 30 * time.Minute}} {
+		if *d.field <= 0 {
+			*d.field = d.value
+		}
+	}
+	if o.TemplateRoom <= 0 {
+		o.TemplateRoom = 8 << 30
+	}
+	if o.WaitingMemory <= 0 {
+		free, _ := availableMemory() // 0, for no bound, where the kernel does not tell
+		o.WaitingMemory = free / 4
+	}
 }
 
 func fallback(s, otherwise string) string {
@@ -201,8 +288,23 @@ func (m *Machines) lives(id string) bool {
 	return m.live[id] != nil
 }
 
-// Close destroys the machines that are left and gives ownership up.
+// warnOnce warns that a template cannot be forked, once for each.
+func (m *Machines) warnOnce(key string, err error) {
+	m.mu.Lock()
+	again := m.warned[key]
+	m.warned[key] = true
+	m.mu.Unlock()
+	if !again {
+		m.log.Warn().Err(err).Str("template", key).Msg("machines of this template are booted from nothing, which is slow: a fork was refused")
+	}
+}
+
+// Close destroys the machines that are left, joins what was begun and gives
+// ownership up.
 func (m *Machines) Close() error {
+	m.keeper.Close()
+	m.stop()
+	m.owned.Wait()
 	m.mu.Lock()
 	left := make([]*Machine, 0, len(m.live))
 	for _, one := range m.live {
@@ -215,6 +317,7 @@ func (m *Machines) Close() error {
 		all.Go(func() { failed[i] = one.Close() })
 	}
 	all.Wait()
+	m.burials.Wait()
 	m.owner.release()
 	return errors.Join(failed...)
 }

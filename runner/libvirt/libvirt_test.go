@@ -114,6 +114,7 @@ func openMachines(t *testing.T, options Options) *Machines {
 
 func nothingLeft(t *testing.T, m *Machines) {
 	t.Helper()
+	m.burials.Wait()
 	list, err := m.List(context.WithoutCancel(t.Context()))
 	if err != nil {
 		t.Error(err)

@@ -28,14 +28,16 @@ const closeWait = 20 * time.Second
 
 // Machine is one virtual machine.
 type Machine struct {
-	machines  *Machines
-	id        string // "m-5f6a7b8c"
-	execution string
-	uuid      uuid.UUID
-	begun     time.Time
-	runDir    string // "" until it is made
-	diskDir   string
-	conn      *conn // the domain lives with it; nil until there may be one
+	machines   *Machines
+	id         string // "m-5f6a7b8c"
+	execution  string
+	uuid       uuid.UUID
+	begun      time.Time
+	runDir     string // "" until it is made
+	diskDir    string
+	forked     bool  // of a template: the execution's directory is there
+	introduced bool  // knows its name; only whoever owns the machine asks
+	conn       *conn // the domain lives with it; nil until there may be one
 
 	mu      sync.Mutex
 	guest   *sshconn.Machine // nil until the agent answered
@@ -56,17 +58,39 @@ func (one *Machine) Dir() string { return one.guest.Dir() }
 
 // Push does as runner.Machine says.
 func (one *Machine) Push(ctx context.Context, dir string, tar io.Reader) error {
-	return one.guest.Push(ctx, dir, tar)
+	return one.fate(ctx, one.guest.Push(ctx, dir, tar))
 }
 
 // Run does as runner.Machine says. Commands run as root.
 func (one *Machine) Run(ctx context.Context, cmd runner.Command) (int, error) {
-	return one.guest.Run(ctx, cmd)
+	exit, err := one.guest.Run(ctx, cmd)
+	return exit, one.fate(ctx, err)
 }
 
 // Pull does as runner.Machine says.
 func (one *Machine) Pull(ctx context.Context, dir string, tar io.Writer) error {
-	return one.guest.Pull(ctx, dir, tar)
+	return one.fate(ctx, one.guest.Pull(ctx, dir, tar))
+}
+
+// fateWait is how long libvirt may take to tell how a machine ended.
+const fateWait = 5 * time.Second
+
+// fate finds out, when the machine died, whether it did so of itself. A machine
+// that libvirt still has did: it stopped speaking.
+func (one *Machine) fate(ctx context.Context, err error) error {
+	if !errors.Is(err, runner.ErrMachineDied) || errors.Is(err, runner.ErrMachineLost) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fateWait)
+	defer cancel()
+	if gone, asked := one.gone(ctx); asked == nil && !gone && !one.ending(ctx) {
+		return err
+	}
+	if one.machines.fates.await(ctx, lv.UUID(one.uuid)) == fateItself {
+		return err
+	}
+	one.machines.stats.lost.Add(1)
+	return fmt.Errorf("%w: QEMU ended without the guest's doing: %v", runner.ErrMachineLost, err)
 }
 
 // Console does as runner.Consoler says; at most 256 KiB are there.
@@ -83,27 +107,46 @@ func (one *Machine) Console(limit int64) ([]byte, error) {
 	return text[max(0, int64(len(text))-max(0, limit)):], nil
 }
 
-// Close destroys the domain and removes all that belongs to it. What it cannot
-// destroy within 20 s is left to Reap, and named in the error.
+// Close ends QEMU at once; what libvirt and the disk still have of the machine is
+// removed beside other work, because libvirt may wait for seconds. What cannot be
+// destroyed is logged and left to Reap. Machines.Close waits for all of it.
 func (one *Machine) Close() error {
 	one.mu.Lock()
 	defer one.mu.Unlock()
 	if one.closed {
 		return nil
 	}
-	defer one.machines.forget(one.id)
 	one.closed = true
 	if one.guest != nil {
 		_ = one.guest.Close() // its watchers are joined; nothing is left to be said to it
 	}
-	err := one.destroy()
+	if one.conn != nil {
+		ctx, cancel := context.WithTimeout(one.machines.base, closeWait)
+		one.quit(ctx)
+		cancel()
+	}
 	if one.diskDir != "" {
 		one.console, _ = readConsole(one.consolePath(), keptConsole) // a machine that never ran has none
 	}
-	if err != nil {
-		return fmt.Errorf("cannot destroy the virtual machine %s: %w: `assay vm reap` tries again", domainName(one.id, one.execution), err)
+	one.machines.burials.Go(one.bury)
+	return nil
+}
+
+// bury destroys the domain and removes all that belongs to it.
+func (one *Machine) bury() {
+	m := one.machines
+	err := one.destroy()
+	if err == nil {
+		err = one.remove()
 	}
-	return one.remove()
+	m.fates.forget(lv.UUID(one.uuid))
+	m.forget(one.id)
+	if err != nil {
+		m.stats.destroyFailures.Add(1)
+		m.log.Warn().Err(err).Str("execution", one.execution).Msg("cannot destroy the virtual machine " + domainName(one.id, one.execution) + ": the reaper tries again")
+		return
+	}
+	m.stats.destroyed.Add(1)
 }
 
 // destroy returns when the domain is gone.
@@ -182,6 +225,52 @@ func (one *Machine) gone(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	return false, err
+}
+
+// ending tells whether libvirt is already clearing the domain away.
+func (one *Machine) ending(ctx context.Context) bool {
+	var state int32
+	err := one.conn.do(ctx, func(l *lv.Libvirt) error {
+		var err error
+		state, _, err = l.DomainGetState(one.monitor().domain, 0)
+		return err
+	})
+	return err != nil || lv.DomainState(state) == lv.DomainShutdown || lv.DomainState(state) == lv.DomainShutoff || lv.DomainState(state) == lv.DomainCrashed
+}
+
+// handOver makes the machine an execution's own.
+func (one *Machine) handOver(ctx context.Context, execution string) error {
+	if err := one.introduce(ctx); err != nil {
+		return err
+	}
+	if one.execution == execution {
+		return nil
+	}
+	one.mu.Lock()
+	one.execution = execution
+	one.mu.Unlock()
+	return one.relabel(ctx)
+}
+
+// relabel writes whose the machine is wherever that is written: for people, since
+// the reaper goes by the owner.
+func (one *Machine) relabel(ctx context.Context) error {
+	l := label{Owner: one.machines.owner.id, Execution: one.execution, Dir: one.runDir}
+	if err := errors.Join(writeLabel(one.runDir, l), writeLabel(one.diskDir, l)); err != nil {
+		return fmt.Errorf("cannot label a machine: %w", err)
+	}
+	text, err := l.bare()
+	if err != nil {
+		return err
+	}
+	err = one.conn.do(ctx, func(c *lv.Libvirt) error {
+		return c.DomainSetMetadata(one.monitor().domain, int32(lv.DomainMetadataElement), lv.OptString{text},
+			lv.OptString{"assay"}, lv.OptString{labelSpace}, lv.DomainAffectLive)
+	})
+	if err != nil {
+		return fmt.Errorf("cannot label a machine: %w", err)
+	}
+	return nil
 }
 
 // readConsole reads the last limit bytes of a console's file, and of the part

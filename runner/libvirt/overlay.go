@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 )
 
@@ -18,6 +19,9 @@ func createOverlay(ctx context.Context, base, overlay string, size int64) error 
 	own, err := virtualSize(base)
 	if err != nil {
 		return err
+	}
+	if filepath.Dir(base) == filepath.Dir(overlay) {
+		base = filepath.Base(base) // the two may move together
 	}
 	cmd := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2",
 		overlay, strconv.FormatInt(max(size, own), 10))

@@ -19,7 +19,7 @@ import (
 //
 //	RunDir/o-1b2c3d4e/lock                    held by the owner's process
 //	RunDir/o-1b2c3d4e/m-5f6a7b8c/assay.json   the machine's label
-//	RunDir/o-1b2c3d4e/m-5f6a7b8c/agent.sock
+//	RunDir/o-1b2c3d4e/m-5f6a7b8c/agent.sock, s/s
 //	Dir/o-1b2c3d4e/assay.json                 the owner's label
 //	Dir/o-1b2c3d4e/m-5f6a7b8c/assay.json      the machine's label
 //	Dir/o-1b2c3d4e/m-5f6a7b8c/disk.qcow2, console.log
@@ -29,6 +29,10 @@ const (
 	socketName  = "agent.sock"
 	diskName    = "disk.qcow2"
 	consoleName = "console.log"
+	// stateDir is QEMU's own, below a machine's run directory: a frozen machine's
+	// state goes through the socket in it.
+	stateDir    = "s"
+	stateSocket = "s"
 )
 
 // maxSocketPath is what fits into a sockaddr_un with its end (unix(7)).
@@ -54,7 +58,7 @@ func newOwner(ctx context.Context, runDir, dir string) (*owner, error) {
 		return nil, fmt.Errorf("cannot become an owner of machines: %w", err)
 	}
 	defer unlock()
-	if err := os.Mkdir(o.run, 0o700); err != nil {
+	if err := os.Mkdir(o.run, 0o711); err != nil {
 		return nil, fmt.Errorf("cannot become an owner of machines: %w", err)
 	}
 	o.lock, err = os.OpenFile(filepath.Join(o.run, lockName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -108,10 +112,9 @@ func removeRoot(root string) error {
 func (o *owner) machineDirs(id, execution string) (runDir, diskDir string, l label, err error) {
 	runDir, diskDir = filepath.Join(o.run, id), filepath.Join(o.disk, id)
 	l = label{Owner: o.id, Execution: execution, Dir: runDir}
-	// Libvirt's daemon makes the socket and hands it over, so the run directory can
-	// be private; QEMU's own user opens what lies in the other.
-	for dir, mode := range map[string]os.FileMode{runDir: 0o700, diskDir: 0o711} {
-		err := os.Mkdir(dir, mode)
+	// QEMU's own user opens what lies in them.
+	for _, dir := range []string{runDir, diskDir} {
+		err := os.Mkdir(dir, 0o711)
 		if err == nil {
 			err = writeLabel(dir, l)
 		}

@@ -17,7 +17,7 @@ func onDisk(t *testing.T) *Machines {
 	t.Helper()
 	m := &Machines{
 		options: Options{RunDir: t.TempDir(), Dir: t.TempDir()},
-		log:     zerolog.Nop(), live: map[string]*Machine{},
+		log:     zerolog.Nop(), live: map[string]*Machine{}, fates: newFates(), base: t.Context(),
 	}
 	o, err := newOwner(t.Context(), m.options.RunDir, m.options.Dir)
 	if err != nil {

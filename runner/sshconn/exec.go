@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/assay-ci/assay/runner/agent"
 )
 
 // stdinGrace is how long a command's end waits for a Stdin that is being read.
@@ -24,7 +26,7 @@ type streams struct {
 // execution is one command under way, on a channel of its own.
 type execution struct {
 	machine *Machine
-	line    string
+	start   starting
 	streams streams
 	done    chan struct{} // closed when everything about it has ended
 	exited  chan struct{} // closed when its exit status is here
@@ -39,13 +41,23 @@ type execution struct {
 	err  error // valid after done
 }
 
+// starting is how a command is started.
+type starting struct {
+	line   string // for the peer's shell
+	direct []byte // payload of an agent.ArgvRequest, tried first; nil for none
+}
+
 // exec runs a shell command line and returns when nothing of it is left here.
 func (m *Machine) exec(ctx context.Context, line string, s streams) (int, error) {
+	return m.execute(ctx, starting{line: line}, s)
+}
+
+func (m *Machine) execute(ctx context.Context, start starting, s streams) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return -1, fmt.Errorf("cannot start a command: %w", err)
 	}
 	e := &execution{
-		machine: m, line: line, streams: s, exit: -1,
+		machine: m, start: start, streams: s, exit: -1,
 		done: make(chan struct{}), exited: make(chan struct{}), broken: make(chan error, 1),
 	}
 	go func() {
@@ -162,17 +174,29 @@ func (e *execution) run() (int, error) {
 	}
 	status := make(chan exitStatus, 1)
 	go func() { status <- e.watch(requests) }()
-	ok, err := channel.SendRequest("exec", true, ssh.Marshal(struct{ Line string }{e.line}))
-	if err == nil && !ok {
-		err = errRefused
-	}
-	if err != nil {
+	if err = e.begin(channel); err != nil {
 		_ = channel.Close()
 		<-status
 		return -1, e.failure("start", err)
 	}
 	e.carry(channel, status)
 	return (<-status).result(e)
+}
+
+// begin starts the command, in the quicker way if there is one. A peer that
+// refuses that has started nothing.
+func (e *execution) begin(channel ssh.Channel) error {
+	if e.start.direct != nil {
+		ok, err := channel.SendRequest(agent.ArgvRequest, true, e.start.direct)
+		if ok || err != nil {
+			return err
+		}
+	}
+	ok, err := channel.SendRequest("exec", true, ssh.Marshal(struct{ Line string }{e.start.line}))
+	if err == nil && !ok {
+		err = errRefused
+	}
+	return err
 }
 
 var errRefused = errors.New("the machine refused to start it")

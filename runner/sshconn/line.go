@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/assay-ci/assay/runner"
+	"github.com/assay-ci/assay/runner/agent"
 )
 
 // maxLine is how long a command line may be: Linux takes one argument of at
@@ -54,6 +55,19 @@ func commandLine(cmd runner.Command, dir string) (string, error) {
 		return "", fmt.Errorf("cannot run a command line of %d bytes: at most %d: put it into a file", b.Len(), maxLine)
 	}
 	return b.String(), nil
+}
+
+// direct is cmd for our agent, when commandLine has found it to be sound; nil
+// when it cannot be sent so.
+func direct(cmd runner.Command, dir string) []byte {
+	if cmd.Dir != "" {
+		dir = cmd.Dir
+	}
+	payload, ok := agent.Argv{Dir: dir, Env: cmd.Env, Args: cmd.Argv}.Marshal()
+	if !ok {
+		return nil
+	}
+	return payload
 }
 
 // quote makes s one word of a POSIX shell.

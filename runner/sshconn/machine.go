@@ -28,6 +28,9 @@ type Options struct {
 	Silence   time.Duration // how long it may take to answer; 60 s: an emulated guest can be slow
 	KillGrace time.Duration // how long the end of a killed command may take; 30 s
 	Linger    time.Duration // how long after a command's end its output may pause; 5 s
+	// Direct tells that the peer is our agent, which starts programs without a
+	// shell in between (agent.ArgvRequest).
+	Direct bool
 }
 
 func (o Options) withDefaults() Options {
@@ -51,7 +54,10 @@ type Machine struct {
 	options Options
 	closing chan struct{}  // closed by Close
 	dead    chan struct{}  // closed when the connection is gone, whoever ended it
-	owned   sync.WaitGroup // the connection's watchers
+	owned   sync.WaitGroup // the connection's watchers, and what Listen began
+
+	awake    sync.Mutex // held while the peer cannot answer, or is being asked
+	forwards forwards   // what the machine listens on for us
 
 	mu     sync.Mutex
 	closed bool
@@ -91,7 +97,11 @@ func (m *Machine) Run(ctx context.Context, cmd runner.Command) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	return m.exec(ctx, line, streams{cmd.Stdin, cmd.Stdout, cmd.Stderr})
+	start := starting{line: line}
+	if m.options.Direct {
+		start.direct = direct(cmd, m.options.Dir)
+	}
+	return m.execute(ctx, start, streams{cmd.Stdin, cmd.Stdout, cmd.Stderr})
 }
 
 // Push does as runner.Machine says; files belong to the user who logged in.
@@ -155,16 +165,28 @@ func (m *Machine) keepAlive() {
 			return
 		case <-tick.C:
 		}
+		if !m.awake.TryLock() {
+			continue // it sleeps
+		}
 		silent := time.AfterFunc(m.options.Silence, func() {
 			m.giveUp(fmt.Errorf("it has not answered for %s", m.options.Silence))
 		})
 		_, _, err := m.client.SendRequest("keepalive@openssh.com", true, nil)
 		silent.Stop()
+		m.awake.Unlock()
 		if err != nil {
 			return // the connection is gone, which client.Wait sees too
 		}
 	}
 }
+
+// Sleep tells that the peer is about to be paused: until Wake its silence means
+// nothing. It waits for the answer to what it was asked last. The two are called
+// in turn.
+func (m *Machine) Sleep() { m.awake.Lock() }
+
+// Wake tells that the peer runs on.
+func (m *Machine) Wake() { m.awake.Unlock() }
 
 // giveUp ends the connection. The first cause is kept.
 func (m *Machine) giveUp(cause error) {

@@ -1,0 +1,31 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// renewKeys removes the host keys that a template's sshd made and has new ones
+// made beside everything else: two machines must not have the same ones, and a
+// check seldom waits for them. It does nothing where there is no sshd.
+func renewKeys(dir string) error {
+	keys, err := filepath.Glob(filepath.Join(dir, "ssh_host_*_key*"))
+	if err != nil || len(keys) == 0 {
+		return err
+	}
+	for _, key := range keys {
+		if err := os.Remove(key); err != nil {
+			return fmt.Errorf("cannot remove a template's host key: %w", err)
+		}
+	}
+	// In the background of a shell, which is waited for: the machine's init takes
+	// over the rest. A running sshd has the old keys in its memory.
+	renew := exec.Command("/bin/sh", "-c",
+		`{ ssh-keygen -A && for unit in ssh sshd; do systemctl try-restart "$unit"; done; } >/dev/null 2>&1 </dev/null &`)
+	if err := renew.Run(); err != nil {
+		return fmt.Errorf("cannot make new host keys: %w", err)
+	}
+	return nil
+}

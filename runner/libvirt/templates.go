@@ -1,0 +1,262 @@
+package libvirt
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/assay-ci/assay/runner"
+	"github.com/assay-ci/assay/runner/agent"
+	"github.com/assay-ci/assay/runner/template"
+)
+
+// templatesDir is where templates lie below the directory of machines.
+const templatesDir = "templates"
+
+// recipe is what a template for w is made of.
+func (m *Machines) recipe(w want) template.Recipe {
+	network := w.spec.Network
+	if network == "" {
+		network = "none"
+	}
+	return template.Recipe{
+		Image: w.img.Name, Digest: w.img.Digest, Arch: w.img.Arch, Cmdline: w.img.Cmdline,
+		CPUs: w.spec.CPUs, Memory: w.spec.Memory, Disk: w.spec.Disk, Network: network, Accel: w.accel,
+		Hypervisor: "qemu " + m.host.qemu, Environment: w.spec.Environment,
+	}
+}
+
+// forkOrBoot comes by a machine in the quickest way there is.
+func (m *Machines) forkOrBoot(ctx context.Context, w want) (*Machine, error) {
+	if m.options.Templates == TemplatesOff {
+		m.stats.cold.Add(1)
+		return m.boot(ctx, w, nil)
+	}
+	key := m.recipe(w).Key()
+	if one := m.takeWaiting(ctx, key); one != nil {
+		m.stats.waiting.Add(1)
+		return one, nil
+	}
+	t, err := m.keeper.Get(ctx, key, func(line string) { w.spec.Say("template: %s", line) }, m.maker(w))
+	if ctx.Err() != nil || hopeless(err) {
+		return nil, err
+	}
+	var one *Machine
+	if err == nil {
+		one, err = m.fork(ctx, t, w.spec.Execution)
+	}
+	if err == nil {
+		m.waitingFor(key, t)
+		m.stats.fresh.Add(1)
+		return one, nil
+	}
+	if ctx.Err() != nil {
+		return nil, err
+	}
+	m.warnOnce(key, err)
+	m.stats.fallbacks.Add(1)
+	w.spec.Say("no fork of a template: %v: booting from nothing", err)
+	m.stats.cold.Add(1)
+	return m.boot(ctx, w, nil)
+}
+
+// hopeless tells that a boot from nothing would fail just the same.
+func hopeless(err error) bool {
+	var provision *runner.ProvisionError
+	var boot *runner.BootError
+	return errors.As(err, &provision) && provision.Mistake || errors.As(err, &boot) || errors.Is(err, ErrAlarm)
+}
+
+// maker makes the template for w.
+func (m *Machines) maker(w want) template.Maker {
+	w.spec.Execution = "template-" + m.recipe(w).Key()[:8]
+	return func(ctx context.Context, tell func(string)) (template.Template, error) {
+		w.spec.Tell = tell
+		t, err := m.makeTemplate(ctx, w)
+		if err != nil {
+			m.stats.templateFailures.Add(1)
+			return t, fmt.Errorf("cannot make a template of %s: %w", w.img.Name, err)
+		}
+		m.stats.templatesMade.Add(1)
+		return t, m.replaced(t)
+	}
+}
+
+// makeTemplate boots, configures, freezes and proves a template.
+func (m *Machines) makeTemplate(ctx context.Context, w want) (t template.Template, err error) {
+	begun := time.Now()
+	w.spec.Say("booting %s", w.img.Name)
+	ctx, cancel := context.WithTimeout(ctx, m.options.BootTimeout+m.options.SetupTimeout)
+	defer cancel()
+	s := &stage{}
+	one, err := m.boot(ctx, w, s)
+	if err != nil {
+		return t, err
+	}
+	defer func() { err = errors.Join(err, one.Close()) }()
+	w.spec.Say("freezing it")
+	if err := one.hush(ctx); err != nil {
+		return t, err
+	}
+	if err := one.freeze(ctx, s); err != nil {
+		return t, err
+	}
+	w.spec.Say("proving it with two forks")
+	draft := template.Template{Key: m.recipe(w).Key(), Dir: s.dir, Recipe: m.recipe(w)}
+	if err := m.proveForks(ctx, draft); err != nil {
+		return t, fmt.Errorf("it did not pass its check: %w", err)
+	}
+	took := time.Since(begun)
+	if t, err = m.keeper.Store.Publish(s.dir, m.recipe(w), took); err != nil {
+		return t, err
+	}
+	w.spec.Say("ready in %s", took.Round(100*time.Millisecond))
+	return t, nil
+}
+
+// prepare makes a booted machine what the spec wants. As a template, or with an
+// environment, it waits until the boot is over.
+func (one *Machine) prepare(ctx context.Context, w want, template bool) error {
+	if !template && w.spec.Environment.Empty() {
+		return nil
+	}
+	w.spec.Say("waiting for the end of its boot")
+	if err := one.settle(ctx); err != nil {
+		return err
+	}
+	if w.spec.Environment.Empty() {
+		return nil
+	}
+	return one.machines.provision(ctx, one, w)
+}
+
+// settleScript waits for the end of the boot and runs once what every check runs,
+// so that the guest has it in its memory. A service that failed is the image's
+// affair.
+const settleScript = `
+if [ -d /run/systemd/system ]; then systemctl is-system-running --wait >/dev/null; fi
+tar --version >/dev/null 2>&1; mkdir -p /tmp; cat /dev/null; sync
+exit 0`
+
+func (one *Machine) settle(ctx context.Context) error {
+	_, err := one.Run(ctx, runner.Command{Argv: []string{"/bin/sh", "-c", settleScript}, Dir: "/"})
+	if err != nil {
+		return fmt.Errorf("cannot wait for the end of the boot: %w", err)
+	}
+	return nil
+}
+
+// agentPause is how long an agent whose client has left takes to be there for
+// the next one.
+const agentPause = 500 * time.Millisecond
+
+// hush leaves the agent without a client.
+func (one *Machine) hush(ctx context.Context) error {
+	one.mu.Lock()
+	guest := one.guest
+	one.guest = nil
+	one.mu.Unlock()
+	if guest != nil {
+		_ = guest.Close() // nothing is under way
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(agentPause):
+		return nil
+	}
+}
+
+// introduce tells a machine who and when it is, and leaves its mark there. A
+// machine that has another's mark raises the alarm.
+func (one *Machine) introduce(ctx context.Context) error {
+	seed := make([]byte, 64)
+	_, _ = rand.Read(seed) // never fails (crypto/rand)
+	id := strings.ReplaceAll(one.uuid.String(), "-", "")
+	wake := agent.Wake{Time: time.Now(), Seed: seed, Canary: one.mark()}
+	if !one.introduced {
+		wake.Hostname, wake.MachineID = "assay-"+one.id[2:], id
+	}
+	ok, reply, err := one.guest.Request(ctx, agent.WakeRequest, wake.Marshal())
+	if err != nil {
+		return fmt.Errorf("cannot tell the machine who it is: %w", err)
+	}
+	if !ok {
+		return fmt.Errorf("cannot tell the machine who it is: it refused: %q: build the image again with this version", reply[:min(len(reply), 200)])
+	}
+	one.introduced = true
+	if seen := string(reply); seen != "" {
+		return one.machines.alarm.raise(one.mark(), seen)
+	}
+	return nil
+}
+
+// mark is what the machine, and no other one, has as its canary.
+func (one *Machine) mark() string { return hex.EncodeToString(one.uuid[:]) }
+
+// proof script prints what two forks must not have in common, and the time.
+const proofScript = `head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n'; echo
+cat /proc/sys/kernel/random/uuid /etc/machine-id; hostname; date +%s`
+
+// maxClockError is how far a fork's clock may be off: emulated machines take
+// their time to answer.
+const maxClockError = 30
+
+// proveForks makes two forks and compares them.
+func (m *Machines) proveForks(ctx context.Context, t template.Template) error {
+	var said [2][]string
+	for i := range said {
+		var err error
+		if said[i], err = m.proveOne(ctx, t); err != nil {
+			return err
+		}
+	}
+	for i, what := range []string{"random bytes", "random UUID", "machine id", "host name"} {
+		if said[0][i] == said[1][i] {
+			return fmt.Errorf("two forks have the same %s", what)
+		}
+	}
+	return nil
+}
+
+// forkUnheld forks what is not published yet, and so cannot be removed.
+func (m *Machines) forkUnheld(ctx context.Context, t template.Template, execution string) (*Machine, error) {
+	one := m.newMachine(execution)
+	ctx, cancel := context.WithTimeout(ctx, freezeWait)
+	defer cancel()
+	if err := one.wake(ctx, t); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot fork a machine: %w", err), one.Close())
+	}
+	return one, nil
+}
+
+func (m *Machines) proveOne(ctx context.Context, t template.Template) (said []string, err error) {
+	one, err := m.forkUnheld(ctx, t, "template-"+t.Key[:8]+"-proof")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, one.Close()) }()
+	if err := one.introduce(ctx); err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	exit, err := one.Run(ctx, runner.Command{Argv: []string{"/bin/sh", "-c", proofScript}, Dir: "/", Stdout: &out})
+	if err != nil || exit != 0 {
+		return nil, errors.Join(fmt.Errorf("a fork's command ended with exit %d", exit), err)
+	}
+	said = strings.Fields(out.String())
+	if len(said) != 5 {
+		return nil, fmt.Errorf("a fork said %q", said)
+	}
+	clock, err := strconv.ParseInt(said[4], 10, 64)
+	if off := time.Now().Unix() - clock; err != nil || off > maxClockError || off < -maxClockError {
+		return nil, fmt.Errorf("a fork's clock says %s", said[4])
+	}
+	return said, nil
+}

@@ -1,0 +1,176 @@
+package template
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/assay-ci/assay"
+)
+
+// Maker makes the template of a recipe and publishes it in the store. tell takes
+// lines of progress for people.
+type Maker func(ctx context.Context, tell func(line string)) (Template, error)
+
+// Keeper gets templates, and has each made once however many ask for it at the
+// same time. Close it to end what it is making.
+type Keeper struct {
+	Store  Store
+	MaxAge time.Duration // an older one is made anew in the background; 0 for never
+	// Made is told of every attempt at making one; it may be nil.
+	Made func(t Template, err error)
+
+	mu      sync.Mutex
+	flights map[string]*flight
+	owned   sync.WaitGroup
+	closed  bool
+}
+
+// flight is one template being made.
+type flight struct {
+	key     string
+	cancel  context.CancelFunc
+	waiters int
+	tells   map[int]func(string)
+	last    string // the newest line, for those who come later
+	done    chan struct{}
+	t       Template
+	err     error
+}
+
+// Get gives the template of a key: the one that is there, or the one that maker
+// makes, once for all who ask. When the last of them gives up the making is
+// ended. An old one is served at once and made anew meanwhile.
+func (k *Keeper) Get(ctx context.Context, key string, tell func(string), maker Maker) (Template, error) {
+	t, err := k.Store.Find(key)
+	if err == nil {
+		if k.MaxAge > 0 && time.Since(t.Built) > k.MaxAge {
+			k.renew(ctx, key, maker)
+		}
+		return t, nil
+	}
+	if !errors.Is(err, assay.ErrNotFound) {
+		return Template{}, err
+	}
+	f, id := k.join(ctx, key, tell, maker)
+	if f == nil {
+		return Template{}, errClosed
+	}
+	select {
+	case <-f.done:
+		return f.t, f.err
+	case <-ctx.Done():
+		k.leave(f, id)
+		return Template{}, ctx.Err()
+	}
+}
+
+var errClosed = errors.New("cannot make a template: the machines are being closed")
+
+// renew begins to make a template anew, unless somebody does already.
+func (k *Keeper) renew(ctx context.Context, key string, maker Maker) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.flights[key] == nil {
+		// Nobody waits for it, so nobody gives it up.
+		k.begin(ctx, key, maker)
+	}
+}
+
+// join takes part in the making of a template, which begins with the first.
+func (k *Keeper) join(ctx context.Context, key string, tell func(string), maker Maker) (*flight, int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f := k.flights[key]
+	if f == nil {
+		f = k.begin(ctx, key, maker)
+	}
+	if f == nil {
+		return nil, 0
+	}
+	f.waiters++
+	id := f.waiters
+	f.tells[id] = tell
+	if f.last != "" {
+		tell(f.last)
+	}
+	return f, id
+}
+
+// begin starts a flight; the caller holds the lock.
+func (k *Keeper) begin(ctx context.Context, key string, maker Maker) *flight {
+	if k.closed {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	f := &flight{key: key, cancel: cancel, tells: map[int]func(string){}, done: make(chan struct{})}
+	if k.flights == nil {
+		k.flights = map[string]*flight{}
+	}
+	k.flights[key] = f
+	k.owned.Go(func() {
+		defer cancel()
+		t, err := k.make(ctx, key, f, maker)
+		k.mu.Lock()
+		f.t, f.err = t, err
+		if k.flights[key] == f {
+			delete(k.flights, key)
+		}
+		k.mu.Unlock()
+		close(f.done)
+		if k.Made != nil {
+			k.Made(t, err)
+		}
+	})
+	return f
+}
+
+// make makes the template, unless another process has meanwhile.
+func (k *Keeper) make(ctx context.Context, key string, f *flight, maker Maker) (Template, error) {
+	tell := func(line string) { k.tell(f, line) }
+	before, _ := k.Store.Find(key) // none is fine
+	unlock, err := k.Store.Lock(ctx, key, func() { tell("another process is making this template: waiting for it") })
+	if err != nil {
+		return Template{}, err
+	}
+	defer unlock()
+	if t, err := k.Store.Find(key); err == nil && t.Generation != before.Generation {
+		return t, nil
+	}
+	return maker(ctx, tell)
+}
+
+func (k *Keeper) tell(f *flight, line string) {
+	k.mu.Lock()
+	defer k.mu.Unlock() // who has left is told no more
+	f.last = line
+	for _, one := range f.tells {
+		one(line)
+	}
+}
+
+// leave gives up waiting; with the last one the flight ends.
+func (k *Keeper) leave(f *flight, id int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(f.tells, id)
+	if len(f.tells) > 0 {
+		return
+	}
+	f.cancel()
+	if k.flights[f.key] == f {
+		delete(k.flights, f.key) // whoever asks now begins anew
+	}
+}
+
+// Close ends what is being made and waits for that.
+func (k *Keeper) Close() {
+	k.mu.Lock()
+	k.closed = true
+	for _, f := range k.flights {
+		f.cancel()
+	}
+	k.mu.Unlock()
+	k.owned.Wait()
+}
