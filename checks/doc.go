@@ -30,4 +30,13 @@
 // certain (a here-document, backquotes, arithmetic) such a value is refused
 // when the step is resolved. A command that is a list is not read by a shell,
 // and its values are inserted as they are.
+//
+// # Environment
+//
+// What stands below environment is the same for every item, because machines
+// are made ready once and used for many: nothing is substituted in it. The keys
+// rpm, deb and pip take nothing, one package or a list of packages, in the forms
+// that dnf, apt-get and pip take, options and addresses excepted. setup takes
+// nothing, one command or a list of commands for /bin/sh; network takes none or
+// full.
 package checks

@@ -2,6 +2,8 @@ package checks
 
 import (
 	"math"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,12 +13,15 @@ import (
 // Bounds of what a formula may ask of a machine. An operator's own limits come
 // on top, in the runner.
 const (
-	maxCPUs   = 64
-	minMemory = 64 << 20
-	maxMemory = 1 << 40
-	minDisk   = 64 << 20
-	maxDisk   = 16 << 40
-	maxRPMs   = 1000
+	maxCPUs         = 64
+	minMemory       = 64 << 20
+	maxMemory       = 1 << 40
+	minDisk         = 64 << 20
+	maxDisk         = 16 << 40
+	maxPackages     = 1000     // of one kind
+	maxPackageNames = 48 << 10 // bytes of the names of one kind
+	maxSetups       = 100      // set-up commands
+	maxSetup        = 16 << 10 // bytes of one
 )
 
 // environmentKeys is the table of the keys below environment.
@@ -30,7 +35,11 @@ func environmentKeys() []key {
 		{name: "disk", read: func(p *parser, n *yaml.Node) {
 			p.formula.Environment.Disk = p.size(n, "disk", minDisk, maxDisk)
 		}},
-		{name: "rpm", read: readRPM},
+		{name: "rpm", read: func(p *parser, n *yaml.Node) { p.formula.Environment.RPM = p.packages(n, rpmPackages()) }},
+		{name: "deb", read: func(p *parser, n *yaml.Node) { p.formula.Environment.Deb = p.packages(n, debPackages()) }},
+		{name: "pip", read: func(p *parser, n *yaml.Node) { p.formula.Environment.Pip = p.packages(n, pipPackages()) }},
+		{name: "setup", read: readSetup},
+		{name: "network", read: readNetwork},
 	}
 }
 
@@ -60,32 +69,100 @@ func readCPUs(p *parser, n *yaml.Node) {
 	p.formula.Environment.CPUs = v
 }
 
-// readRPM takes nothing, one package or a list of packages.
-func readRPM(p *parser, n *yaml.Node) {
+func readNetwork(p *parser, n *yaml.Node) {
+	known := []string{"none", "full"}
+	s, ok := p.text(n, "network")
 	switch {
-	case isNull(n):
-	case n.Kind == yaml.ScalarNode:
-		p.addRPM(n)
-	case n.Kind != yaml.SequenceNode:
-		p.mistake(n, "read %s as packages: write a list: rpm: [make, gcc]", kindOf(n))
-	case len(n.Content) > maxRPMs:
-		p.mistake(n, "ask for more than %d packages: write fewer", maxRPMs)
+	case !ok:
+	case !slices.Contains(known, s):
+		p.mistake(n, "use %s as network: %s", shown(s), didYouMean(s, known))
 	default:
-		for _, item := range n.Content {
-			p.addRPM(item)
+		p.formula.Environment.Network = s
+	}
+}
+
+// readSetup takes nothing, one command or a list of commands. A command is text
+// for /bin/sh as it stands.
+func readSetup(p *parser, n *yaml.Node) {
+	for _, item := range p.items(n, "set-up commands", "setup: [make -C /usr/src/x]", maxSetups) {
+		s, ok := p.text(item, "a set-up command")
+		switch {
+		case !ok:
+		case strings.TrimSpace(s) == "":
+			p.mistake(item, "run an empty set-up command: write one, or delete the line")
+		case len(s) > maxSetup:
+			p.mistake(item, "run a set-up command of more than %d KiB: write a shorter one", maxSetup>>10)
+		default:
+			p.formula.Environment.Setup = append(p.formula.Environment.Setup, s)
 		}
 	}
 }
 
-// addRPM takes one package. What dnf would take for an option is none.
-func (p *parser) addRPM(n *yaml.Node) {
-	s := p.line(n, "a package")
-	switch {
-	case strings.HasPrefix(s, "-"):
-		p.mistake(n, "use %s as a package: write a package's name or a file's path", shown(s))
-	case s != "":
-		p.formula.Environment.RPM = append(p.formula.Environment.RPM, s)
+// packageKind is one package manager's idea of a package.
+type packageKind struct {
+	example string // "rpm: [make, gcc]"
+	cure    string // what to write instead of a name that it does not know
+	valid   func(string) bool
+}
+
+// rpmPackages takes whatever dnf does: files, what packages provide, patterns.
+// What it would take for an option is none, and what only a shell would read
+// neither.
+func rpmPackages() packageKind {
+	return packageKind{"rpm: [make, gcc]", "write a package's name or a file's path", func(s string) bool {
+		return s[0] != '-' && !strings.ContainsAny(s, "`$&|;'\"\\!{}#")
+	}}
+}
+
+// debPackages takes names (Debian Policy, 5.6.1) with what apt-get(8) knows
+// behind them. A name that ends with "-" would be removed.
+func debPackages() packageKind {
+	form := regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*[a-z0-9+.](:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+|/[A-Za-z0-9.-]+)?$`)
+	return packageKind{"deb: [make, gcc]", "write a package's name such as make, or NAME=VERSION", form.MatchString}
+}
+
+// pipPackages takes names with extras and versions (PEP 508), but no addresses
+// and no conditions: everything comes from the index.
+func pipPackages() packageKind {
+	const version = `\s*(===|==|~=|!=|<=|>=|<|>)\s*[A-Za-z0-9.*+!_-]+`
+	form := regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(\[[A-Za-z0-9._, -]*\])?(` + version + `(\s*,` + version + `)*)?$`)
+	return packageKind{"pip: [requests, pytest==8.3.4]", "write a name with or without a version, such as pytest==8.3.4", form.MatchString}
+}
+
+// packages takes nothing, one package or a list of packages.
+func (p *parser) packages(n *yaml.Node, kind packageKind) []string {
+	var names []string
+	size := 0
+	for _, item := range p.items(n, "packages", kind.example, maxPackages) {
+		s := p.line(item, "a package")
+		switch {
+		case s == "":
+		case !kind.valid(s):
+			p.mistake(item, "use %s as a package: %s", shown(s), kind.cure)
+		case size+len(s) > maxPackageNames:
+			p.mistake(item, "ask for packages with names of more than %d KiB together: write fewer", maxPackageNames>>10)
+			return names
+		default:
+			names, size = append(names, s), size+len(s)
+		}
 	}
+	return names
+}
+
+// items are the values of a key that takes nothing, one value or a list.
+func (p *parser) items(n *yaml.Node, what, example string, most int) []*yaml.Node {
+	switch {
+	case isNull(n):
+	case n.Kind == yaml.ScalarNode:
+		return []*yaml.Node{n}
+	case n.Kind != yaml.SequenceNode:
+		p.mistake(n, "read %s as %s: write a list: %s", kindOf(n), what, example)
+	case len(n.Content) > most:
+		p.mistake(n, "ask for more than %d %s: write fewer", most, what)
+	default:
+		return n.Content
+	}
+	return nil
 }
 
 // size reads a number of bytes with a unit.

@@ -35,6 +35,12 @@ type Environment struct {
 	Memory int64    // bytes
 	Disk   int64    // bytes
 	RPM    []string // packages, files or anything else that dnf installs
+	Deb    []string // packages that apt installs: NAME, NAME:ARCH, NAME=VERSION, NAME/RELEASE
+	Pip    []string // packages that pip installs: NAME, NAME[EXTRA], NAME==VERSION and the like
+	// Setup are commands for /bin/sh, run in order when all packages are there.
+	// They are the same for every item: no variables are substituted.
+	Setup   []string
+	Network string // "none", "full", or "" for the default, which is none
 }
 
 // Bounds of a formula's own timeout.

@@ -108,7 +108,7 @@ func TestParseOfHostileFiles(t *testing.T) {
 		"shell parameters":    head + "actions:\n  - name: x\n    shell: '" + strings.Repeat("$1", MaxFormula/2-1000) + "'\nx:",
 		"copied text":         head + "actions:\n  - name: &a '" + strings.Repeat("$1", MaxFormula/4) + "'\n    shell: [" + strings.Repeat("*a, ", 900) + "]\n",
 		"many escapes":        "\"" + strings.Repeat("\\x00", MaxFormula/4-10) + "\"",
-		"many packages":       head + "environment: {rpm: [" + strings.Repeat("x,", maxRPMs+1) + "]}\n",
+		"many packages":       head + "environment: {rpm: [" + strings.Repeat("x,", maxPackages+1) + "]}\n",
 		"a tab far down":      head + strings.Repeat("# comment\n", 20_000) + "actions:\n\t- x\n",
 		"long desc":           "name: x\nmaintainer: z\ndesc: " + strings.Repeat("y", maxDesc+1) + "\n",
 		"utf-16":              "\xff\xfea\x00",

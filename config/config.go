@@ -84,12 +84,28 @@ type Machines struct {
 	Count  int    `yaml:"count"`  // how many run at the same time
 	KVM    string `yaml:"kvm"`    // "auto" proves it first, "yes" and "no" decide
 	Agent  string `yaml:"agent"`  // path of assay-agent; "" beside the program
+	// Templates says whether machines are forked from frozen ones: "on", or "off" to
+	// boot each from nothing.
+	Templates    string        `yaml:"templates"`
+	TemplateAge  time.Duration `yaml:"template_age"`  // an older template is made anew
+	TemplateRoom Size          `yaml:"template_room"` // what templates may take on the disk
+	// Waiting is how many forks wait ready at most; -1 for as many as Count.
+	Waiting       int  `yaml:"waiting"`
+	WaitingMemory Size `yaml:"waiting_memory"` // what they may take together; 0 for a quarter of what is free
+	// Mirrors are address prefixes that environments may be installed from; without
+	// any, those of this host's own package managers.
+	Mirrors []string `yaml:"mirrors"`
+	// Hold is how long the machine of an execution that failed, crashed or errored
+	// is kept for somebody to enter it; 0 for not at all.
+	Hold time.Duration `yaml:"hold"`
+	Held int           `yaml:"held"` // how many are kept at most, besides Count
 }
 
 // Limits bounds one execution; 0 leaves the default.
 type Limits struct {
 	Time          time.Duration `yaml:"time"`
 	Boot          time.Duration `yaml:"boot"`
+	Setup         time.Duration `yaml:"setup"`
 	Log           Size          `yaml:"log"`
 	Artifacts     Size          `yaml:"artifacts"`
 	ArtifactFiles int           `yaml:"artifact_files"`
@@ -130,11 +146,14 @@ func (s *Size) UnmarshalYAML(n *yaml.Node) error {
 // Default is the configuration without a file.
 func Default() Config {
 	return Config{
-		Listen:   "127.0.0.1:8087",
-		Data:     DataHome(),
-		Forges:   Forges{GitHub: GitHub{API: "https://api.github.com/", Hosts: []string{"github.com"}}},
-		Machines: Machines{Kind: "libvirt", Image: "debian-12", Count: 2, KVM: "auto"},
-		Log:      Log{Level: "info"},
+		Listen: "127.0.0.1:8087",
+		Data:   DataHome(),
+		Forges: Forges{GitHub: GitHub{API: "https://api.github.com/", Hosts: []string{"github.com"}}},
+		Machines: Machines{
+			Kind: "libvirt", Image: "debian-12", Count: 2, KVM: "auto", Held: 2,
+			Templates: "on", TemplateAge: 24 * time.Hour, TemplateRoom: 8 << 30, Waiting: -1,
+		},
+		Log: Log{Level: "info"},
 	}
 }
 
@@ -232,6 +251,9 @@ func (c *Config) resolve(dir string) {
 // (git-clone(1), GIT URLS).
 var remote = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]*://|[^/]+:)`)
 
+// maxHold is how long a machine may be kept at most: each takes its memory.
+const maxHold = 24 * time.Hour
+
 // Validate names the first field that cannot work, and the cure.
 func (c *Config) Validate() error {
 	host, _, err := net.SplitHostPort(c.Listen)
@@ -242,7 +264,7 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("webhook.unsigned: only allowed on a loopback address, not on %q: set webhook.secret_files", c.Listen)
 	case !filepath.IsAbs(c.Data):
 		return fmt.Errorf("data: %q is not an absolute path", c.Data)
-	case c.Limits.Time < 0 || c.Limits.Boot < 0:
+	case c.Limits.Time < 0 || c.Limits.Boot < 0 || c.Limits.Setup < 0 || c.Machines.TemplateAge < 0:
 		return errors.New("limits: a time is negative: write it as 90s, 10m or 2h")
 	case c.Limits.ArtifactFiles < 0:
 		return errors.New("limits.artifact_files: is negative")
@@ -252,6 +274,14 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("machines.count: %d is out of range: write 1 to 1000", c.Machines.Count)
 	case c.Machines.KVM != "auto" && c.Machines.KVM != "yes" && c.Machines.KVM != "no":
 		return fmt.Errorf("machines.kvm: %q is unknown: write auto, yes or no", c.Machines.KVM)
+	case c.Machines.Templates != "on" && c.Machines.Templates != "off":
+		return fmt.Errorf("machines.templates: %q is unknown: write on or off", c.Machines.Templates)
+	case c.Machines.Waiting < -1 || c.Machines.Waiting > 1000:
+		return fmt.Errorf("machines.waiting: %d is out of range: write 0 to 1000, or -1 for as many as machines.count", c.Machines.Waiting)
+	case c.Machines.Hold < 0 || c.Machines.Hold > maxHold:
+		return fmt.Errorf("machines.hold: %s is out of range: write 0s to 24h, such as 10m", c.Machines.Hold)
+	case c.Machines.Held < 1 || c.Machines.Held > 100:
+		return fmt.Errorf("machines.held: %d is out of range: write 1 to 100; machines.hold: 0s keeps none", c.Machines.Held)
 	}
 	return errors.Join(c.validURL("url", c.URL), c.validURL("forges.github.api", c.Forges.GitHub.API), c.validBuilds())
 }

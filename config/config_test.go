@@ -73,6 +73,8 @@ func TestMistakes(t *testing.T) {
 		"listen: 0.0.0.0:1\nwebhook: {unsigned: true}": "webhook.unsigned: only allowed on a loopback address",
 		"machines: {kind: cloud}":                      `machines.kind: "cloud" is unknown: write libvirt or local`,
 		"machines: {count: 0}":                         "machines.count: 0 is out of range",
+		"machines: {hold: 25h}":                        `machines.hold: 25h0m0s is out of range`,
+		"machines: {held: 0}":                          `machines.held: 0 is out of range`,
 		"machines: {kvm: maybe}":                       `machines.kvm: "maybe" is unknown`,
 		"url: example.org":                             `url: "example.org" is no address`,
 		"forges: {github: {api: ftp://x/}}":            "forges.github.api",

@@ -24,6 +24,7 @@ import (
 type Limits struct {
 	Time      time.Duration // all steps together, when the formula sets no timeout
 	Boot      time.Duration // until the machine runs commands
+	Setup     time.Duration // to install the formula's environment, besides Boot
 	Collect   time.Duration // to take the artifacts out
 	Log       int64         // bytes of output that are kept
 	Value     int64         // bytes of a step's value or results file
@@ -35,6 +36,7 @@ func DefaultLimits() Limits {
 	return Limits{
 		Time:      time.Hour,
 		Boot:      4 * time.Minute,
+		Setup:     30 * time.Minute,
 		Collect:   5 * time.Minute,
 		Log:       64 << 20,
 		Value:     8 << 20,
@@ -50,7 +52,8 @@ func (l Limits) or(d Limits) Limits {
 		}
 		return def
 	}
-	l.Time, l.Boot, l.Collect = pick(l.Time, d.Time), pick(l.Boot, d.Boot), pick(l.Collect, d.Collect)
+	l.Time, l.Boot, l.Setup = pick(l.Time, d.Time), pick(l.Boot, d.Boot), pick(l.Setup, d.Setup)
+	l.Collect = pick(l.Collect, d.Collect)
 	if l.Log == 0 {
 		l.Log = d.Log
 	}
@@ -87,6 +90,11 @@ type Job struct {
 	Step func(context.Context, assay.StepRun) error
 	// Console gets the machine's console when the machine died; may be nil.
 	Console func([]byte) error
+	// Keep is asked, once the attempt is concluded, whether it takes the machine
+	// over. When it says true the machine is its own: it closes it, and Run does
+	// not wait for that. It is not asked for an attempt that must not be concluded.
+	// It must not block; nil keeps nothing. See Holder.
+	Keep func(assay.Conclusion, Machine) bool
 }
 
 // Directories in the machine, below Machine.Dir, by the variable that names them.
@@ -122,6 +130,7 @@ func (r *Runner) Run(ctx context.Context, job Job) (assay.Conclusion, error) {
 		run.vars[name] = value
 	}
 	conclusion := run.conclude(run.attempt(life, r.Machines))
+	run.leave(life, conclusion)
 	if life.Err() != nil {
 		return conclusion, context.Cause(life)
 	}
@@ -151,20 +160,15 @@ type run struct {
 }
 
 // attempt boots, uploads, runs and collects. Its error says how the attempt
-// ended other than well; see conclude. Whatever happens, a machine that came up
-// is destroyed, also when nobody could be told of it.
+// ended other than well; see conclude. Leave what it used with leave.
 func (r *run) attempt(ctx context.Context, machines Machines) error {
-	err := r.boot(ctx, machines)
-	if r.machine != nil {
-		defer r.destroy(ctx)
-	}
-	if err != nil {
+	if err := r.boot(ctx, machines); err != nil {
 		return err
 	}
 	if err := r.phase(ctx, "upload", r.upload); err != nil {
 		return &infraError{fmt.Errorf("cannot bring the check into its machine: %w", err)}
 	}
-	err = r.steps(ctx)
+	err := r.steps(ctx)
 	if !errors.Is(err, ErrMachineDied) && ctx.Err() == nil {
 		err = errors.Join(err, r.phase(ctx, "collect", r.collect))
 	}
@@ -176,10 +180,14 @@ func (r *run) attempt(ctx context.Context, machines Machines) error {
 
 func (r *run) boot(ctx context.Context, machines Machines) error {
 	return r.phase(ctx, "boot", func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, r.limits.Boot)
+		// A machine of a template that is being made takes the time of both; what
+		// only boots is held to its own by the kind of machine.
+		ctx, cancel := context.WithTimeout(ctx, r.limits.Boot+r.limits.Setup)
 		defer cancel()
 		r.log.Say(0, "boot: waiting for a machine")
-		m, err := machines.Boot(ctx, r.Spec)
+		spec := r.Spec
+		spec.Tell = func(line string) { r.log.Say(0, "boot: %s", printable([]byte(line))) }
+		m, err := machines.Boot(ctx, spec)
 		var boot *BootError
 		if errors.As(err, &boot) && r.Console != nil {
 			err = errors.Join(err, r.Console(boot.Console))
@@ -193,6 +201,19 @@ func (r *run) boot(ctx context.Context, machines Machines) error {
 		}
 		return nil
 	})
+}
+
+// leave gives a machine that came up to whoever keeps it, or back. Whatever
+// happened, one of the two is done, also when nobody could be told of it.
+func (r *run) leave(ctx context.Context, c assay.Conclusion) {
+	if r.machine == nil {
+		return
+	}
+	if ctx.Err() == nil && r.Keep != nil && r.Keep(c, r.machine) {
+		r.log.Say(0, "the machine is kept for a while: enter it with: assay vm shell %s", r.Execution.ID)
+		return
+	}
+	r.destroy(ctx)
 }
 
 // destroy gives the machine back even when ctx has ended, and whether or not

@@ -14,8 +14,11 @@ func (r *run) conclude(err error) assay.Conclusion {
 	c := assay.Conclusion{Results: r.results, Artifacts: r.files}
 	var infra *infraError
 	var step *stepError
+	var environment *ProvisionError
 	switch {
-	case errors.As(err, &infra):
+	case errors.As(err, &environment) && environment.Mistake:
+		c.Verdict, c.Reason = assay.VerdictErrored, environment.Error()
+	case errors.As(err, &infra), errors.Is(err, ErrMachineLost):
 		c.Verdict, c.Reason, c.Retry = assay.VerdictErrored, err.Error(), true
 	case errors.Is(err, ErrMachineDied):
 		c.Verdict, c.Reason = assay.VerdictCrashed, err.Error()

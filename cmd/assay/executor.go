@@ -49,7 +49,7 @@ func newExecutor(cfg config.Config, repos *repo.Cache, files *results.Files, mac
 }
 
 func newRunner(cfg config.Config, machines runner.Machines) *runner.Runner {
-	limits := runner.Limits{Time: cfg.Limits.Time, Boot: cfg.Limits.Boot, Log: int64(cfg.Limits.Log)}
+	limits := runner.Limits{Time: cfg.Limits.Time, Boot: cfg.Limits.Boot, Setup: cfg.Limits.Setup, Log: int64(cfg.Limits.Log)}
 	if cfg.Limits.Artifacts > 0 || cfg.Limits.ArtifactFiles > 0 {
 		limits.Artifacts = runner.DefaultLimits().Artifacts
 		if cfg.Limits.Artifacts > 0 {
@@ -184,6 +184,7 @@ func specOf(f *checks.Formula, e assay.Execution, image string) runner.Spec {
 	}
 	return runner.Spec{
 		Execution: e.ID, Image: image, Arch: e.Arch,
-		CPUs: env.CPUs, Memory: env.Memory, Disk: env.Disk,
+		CPUs: env.CPUs, Memory: env.Memory, Disk: env.Disk, Network: env.Network,
+		Environment: runner.Environment{RPM: env.RPM, Deb: env.Deb, Pip: env.Pip, Setup: env.Setup},
 	}
 }

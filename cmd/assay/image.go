@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"text/tabwriter"
 	"time"
 
@@ -20,11 +19,18 @@ import (
 func newImageCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "image",
-		Short: "Build and keep the images that machines boot from",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Short: "Build, get and keep the images that machines boot from",
+		Long: `An image is a disk that machines boot from; each machine works on a copy of its
+own. Images of Debian and Ubuntu are built here, out of their packages, and boot
+quickest. Any other comes as the distribution's own cloud image, or as a file.`,
+		Example: "  assay image build debian-12\n  assay image pull fedora:42\n  assay image import disk.qcow2 --name mine",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newImageBuildCommand(e), newImageListCommand(e), newImageRemoveCommand(e))
+	cmd.AddCommand(
+		newImageBuildCommand(e), newImagePullCommand(e), newImageImportCommand(e),
+		newImageListCommand(e), newImageVerifyCommand(e), newImageRemoveCommand(e),
+	)
 	return cmd
 }
 
@@ -45,8 +51,12 @@ func newImageBuildCommand(e *env) *cobra.Command {
 		Short: "Build an image from a distribution's packages",
 		Long: `Build makes an image that the machines boot from, out of the packages that this
 host's own apt configuration reaches. It needs neither root nor a mount. A second
-build of the same name reuses the packages and takes seconds.`,
-		Example: "  assay image build debian-12",
+build of the same name reuses the packages and takes seconds.
+
+Images of Fedora, CentOS Stream, AlmaLinux and Rocky Linux are built by dnf, which
+needs root, and a mirror where the host is of another distribution: assay image
+pull is the easier way.`,
+		Example: "  assay image build debian-12\n  assay image build debian-12.aarch64\n  assay image build tools --from ubuntu-24.04 --package gcc",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := loadConfig(flags.config)
@@ -66,9 +76,11 @@ build of the same name reuses the packages and takes seconds.`,
 	}
 	flags.add(cmd)
 	f := cmd.Flags()
+	f.StringVar(&o.Arch, "arch", "", "architecture: aarch64, … (default: the one that NAME ends in, debian-12.aarch64, else this host's)")
 	f.StringVar(&o.From, "from", "", "what to build it of, when NAME does not say: debian-12, ubuntu-24.04, …")
 	f.StringSliceVar(&o.Packages, "package", nil, "a package to add; may be repeated")
-	f.StringVar(&o.Mirror, "mirror", "", "address of an archive (default: those of this host's apt)")
+	f.StringVar(&o.Mirror, "mirror", "", "address of an archive (default: those of this host's apt or dnf)")
+	f.StringVar(&o.Keyring, "keyring", "", "file with the keys that sign the packages (default: where distributions install it)")
 	f.BoolVar(&o.Fresh, "fresh", false, "install all packages anew")
 	f.Int64Var(&size, "size", 0, "size of the file system in GiB (default 4; it takes up what is in it)")
 	f.BoolVar(&ifNeeded, "if-needed", false, "do nothing when there is one with this program's agent")
@@ -104,40 +116,6 @@ func buildImage(ctx context.Context, e *env, cfg config.Config, o image.BuildOpt
 	return nil
 }
 
-// progress shows a build's stages: in one line on a terminal, in plain lines
-// elsewhere.
-type progress struct {
-	w     io.Writer
-	tty   bool
-	told  bool
-	stage string
-	begun time.Time
-}
-
-func newProgress(w io.Writer) *progress {
-	return &progress{w: w, tty: isTerminal(w), begun: time.Now()}
-}
-
-func (p *progress) tell(now image.Progress) {
-	p.told = true
-	line := fmt.Sprintf("%5.0fs  %s", time.Since(p.begun).Seconds(), now.Stage)
-	if now.Total > 0 {
-		line += fmt.Sprintf(" (%d of %d)", now.Done, now.Total)
-	}
-	if p.tty {
-		fmt.Fprintf(p.w, "\r\x1b[K%s", line)
-	} else if now.Stage != p.stage {
-		fmt.Fprintln(p.w, line)
-	}
-	p.stage = now.Stage
-}
-
-func (p *progress) end() {
-	if p.told && p.tty {
-		fmt.Fprint(p.w, "\r\x1b[K")
-	}
-}
-
 func newImageListCommand(e *env) *cobra.Command {
 	var flags imageFlags
 	var asJSON bool
@@ -155,9 +133,10 @@ func newImageListCommand(e *env) *cobra.Command {
 				return errors.Join(err, json.NewEncoder(e.out).Encode(imageRows(list)))
 			}
 			tw := tabwriter.NewWriter(e.out, 2, 8, 2, ' ', 0)
-			fmt.Fprintln(tw, "NAME\tARCH\tSIZE\tBUILT\tDIGEST")
+			fmt.Fprintln(tw, "NAME\tARCH\tBOOT\tSIZE\tBUILT\tDIGEST\tORIGIN")
 			for _, i := range list {
-				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%.12s\n", i.Name, i.Arch, runner.Bytes(i.Size), i.Built.Format("2006-01-02 15:04"), i.Digest)
+				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%.12s\t%s\n", i.Name, i.Arch, i.Boot, runner.Bytes(i.Size),
+					i.Built.Format("2006-01-02 15:04"), i.Digest, originOf(i))
 			}
 			return errors.Join(err, tw.Flush())
 		},
@@ -167,20 +146,36 @@ func newImageListCommand(e *env) *cobra.Command {
 	return cmd
 }
 
+// originOf is what the list says of where an image came from.
+func originOf(i image.Image) string {
+	if i.Origin == "" {
+		return "built here"
+	}
+	return i.Origin
+}
+
 // imageRow is one image of assay image list --json.
 type imageRow struct {
-	Name   string    `json:"name"`
-	Arch   string    `json:"arch"`
-	Size   int64     `json:"size"` // bytes on disk
-	Built  time.Time `json:"built"`
-	Digest string    `json:"digest"`
-	Dir    string    `json:"dir"`
+	Name     string    `json:"name"`
+	Distro   string    `json:"distro"`
+	Release  string    `json:"release"`
+	Arch     string    `json:"arch"`
+	Boot     string    `json:"boot"`     // direct, bios or uefi
+	Prepared bool      `json:"prepared"` // the agent is inside
+	Origin   string    `json:"origin"`   // address or file; "" when it was built here
+	Size     int64     `json:"size"`     // bytes on disk
+	Built    time.Time `json:"built"`
+	Digest   string    `json:"digest"`
+	Dir      string    `json:"dir"`
 }
 
 func imageRows(list []image.Image) []imageRow {
 	rows := []imageRow{}
 	for _, i := range list {
-		rows = append(rows, imageRow{i.Name, i.Arch, i.Size, i.Built, i.Digest, i.Dir})
+		rows = append(rows, imageRow{
+			Name: i.Name, Distro: i.Distro, Release: i.Release, Arch: i.Arch, Boot: i.Boot, Prepared: i.Prepared,
+			Origin: i.Origin, Size: i.Size, Built: i.Built, Digest: i.Digest, Dir: i.Dir,
+		})
 	}
 	return rows
 }

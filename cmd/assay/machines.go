@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -14,6 +15,7 @@ import (
 	"github.com/assay-ci/assay/runner/image"
 	"github.com/assay-ci/assay/runner/libvirt"
 	"github.com/assay-ci/assay/runner/local"
+	"github.com/assay-ci/assay/runner/proxy"
 )
 
 // openMachines opens the kind of machines that the configuration asks for.
@@ -22,7 +24,11 @@ func openMachines(ctx context.Context, cfg config.Config, log zerolog.Logger) (r
 		log.Warn().Msg("checks run on this host, without any protection: machines.kind is local")
 		return local.Machines{Parent: filepath.Join(cfg.Data, "scratch")}, func() error { return nil }, nil
 	}
-	m, err := libvirt.Open(ctx, libvirtOptions(cfg, log))
+	options := libvirtOptions(cfg, log)
+	if options.Waiting = cfg.Machines.Waiting; options.Waiting < 0 {
+		options.Waiting = cfg.Machines.Count
+	}
+	m, err := libvirt.Open(ctx, options)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -58,7 +64,53 @@ func libvirtOptions(cfg config.Config, log zerolog.Logger) libvirt.Options {
 		URI: cfg.Machines.URI, ImageRoot: imageRoot(cfg), Image: cfg.Machines.Image,
 		Dir: filepath.Join(cfg.Data, "machines"), KVM: cfg.Machines.KVM,
 		BootTimeout: boot, Log: log,
+		Templates: cfg.Machines.Templates, TemplateAge: cfg.Machines.TemplateAge, TemplateRoom: int64(cfg.Machines.TemplateRoom),
+		SetupTimeout: cfg.Limits.Setup, Packages: packagesFrom(cfg),
+		WaitingMemory: int64(cfg.Machines.WaitingMemory),
 	}
+}
+
+// packagesFrom makes the way to packages when it is first asked for: looking at
+// what this host is configured to use takes a moment, and most formulas install
+// nothing.
+func packagesFrom(cfg config.Config) func(context.Context) (libvirt.Packages, error) {
+	var once sync.Mutex
+	var made *libvirt.Packages
+	return func(ctx context.Context) (libvirt.Packages, error) {
+		once.Lock()
+		defer once.Unlock()
+		if made != nil {
+			return *made, nil
+		}
+		packages, err := openPackages(ctx, cfg)
+		if err == nil {
+			made = &packages
+		}
+		return packages, err
+	}
+}
+
+func openPackages(ctx context.Context, cfg config.Config) (libvirt.Packages, error) {
+	var allow []proxy.Rule
+	for i, prefix := range cfg.Machines.Mirrors {
+		rule, err := proxy.ParseRule(prefix)
+		if err != nil {
+			return libvirt.Packages{}, fmt.Errorf("machines.mirrors[%d]: %w", i, err)
+		}
+		allow = append(allow, rule)
+	}
+	var index string
+	if len(allow) == 0 {
+		var err error
+		if allow, err = proxy.HostMirrors(ctx); err != nil {
+			return libvirt.Packages{}, err
+		}
+		if index, err = proxy.PipIndex(); err != nil {
+			return libvirt.Packages{}, err
+		}
+	}
+	p, err := proxy.New(proxy.Options{Allow: allow, Cache: filepath.Join(cfg.Data, "packages")})
+	return libvirt.Packages{Proxy: p, PipIndex: index}, err
 }
 
 // imageRoot is where the images lie: shared by everything of one user.

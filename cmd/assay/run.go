@@ -10,20 +10,21 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
-	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/assay-ci/assay"
 	"github.com/assay-ci/assay/checks"
 	"github.com/assay-ci/assay/config"
 	"github.com/assay-ci/assay/runner"
-	"github.com/assay-ci/assay/runner/local"
+	"github.com/assay-ci/assay/runner/ssh"
 )
 
 // runOptions are the flags of assay run.
 type runOptions struct {
 	item, typ, arch string
 	local, vm       bool
+	ssh, sshKey     string
+	keep            keepFlag
 	sources, builds string
 	artifacts       string
 	image           string
@@ -36,28 +37,29 @@ func newRunCommand(e *env) *cobra.Command {
 		Short: "Run a check here and now",
 		Long: `Run runs one check, or every check below a directory, and prints the log that
 the server would keep: time, step, stream, text. By default the steps run on
-this machine as you; --vm runs them in a disposable machine, as the server does.
+this machine as you; --vm runs them in a disposable machine, as the server does;
+--ssh on a host of yours, in a new directory that is removed afterwards.
 
 The item is what the check looks at, the type says what kind of thing that is:
 koji_build (a build's name-version-release), dist_git_commit, pull_request, ….
---sources stands for the package's source, ${sources} in the formula.`,
+--sources stands for the package's source, ${sources} in the formula.
+
+With --ssh the host must be in ~/.ssh/known_hosts, and take a key of your key
+agent, of ~/.ssh/id_* without a passphrase, or of --ssh-key. ~/.ssh/config is not
+read. It needs /bin/sh and tar. What the formula's environment asks for is not
+installed there, nor with --local: a notice names it.
+
+With --vm --keep the machine stays when the check has ended, however it did,
+until you press Ctrl-C or the time given is over; meanwhile assay vm shell enters
+it from another terminal.`,
 		Example: `  assay run greets/runtask.yml -i hello-1.0-1 -t koji_build --sources ~/src/hello
-  assay run checks/ -i hello-1.0-1 -t koji_build --vm`,
+  assay run checks/ -i hello-1.0-1 -t koji_build --vm
+  assay run greets -i hello-1.0-1 -t koji_build --vm --keep=30m
+  assay run greets -i hello-1.0-1 -t koji_build --ssh me@devel.example.org:2222`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.local && o.vm {
-				return usagef(cmd, "--local and --vm exclude each other")
-			}
-			if o.typ == "" && o.item != "" {
-				return usagef(cmd, "--item needs --type: what kind of thing is %q?", o.item)
-			}
-			if o.typ != "" && !slices.Contains(checks.ItemTypes(), o.typ) {
-				return usagef(cmd, "cannot use the type %q: write one of %s", o.typ, strings.Join(checks.ItemTypes(), ", "))
-			}
-			for flag, dir := range map[string]string{"--sources": o.sources, "--builds": o.builds} {
-				if info, err := os.Stat(dir); dir != "" && (err != nil || !info.IsDir()) {
-					return usagef(cmd, "cannot use %s %s: it is no directory", flag, dir)
-				}
+			if err := o.check(cmd); err != nil {
+				return err
 			}
 			return runChecks(cmd.Context(), e, args[0], o)
 		},
@@ -68,11 +70,48 @@ koji_build (a build's name-version-release), dist_git_commit, pull_request, ….
 	f.StringVarP(&o.arch, "arch", "a", "noarch", "architecture")
 	f.BoolVar(&o.local, "local", false, "run on this machine (the default)")
 	f.BoolVar(&o.vm, "vm", false, "run in a disposable virtual machine")
+	f.StringVar(&o.ssh, "ssh", "", "run on this host: user@host or user@host:port")
+	f.StringVar(&o.sshKey, "ssh-key", "", "file with the one private key to try, for --ssh")
+	f.Var(&o.keep, "keep", "with --vm, keep the machine afterwards, until Ctrl-C or for a time: --keep=30m")
+	f.Lookup("keep").NoOptDefVal = "0s"
 	f.StringVar(&o.sources, "sources", "", "directory with the package's source")
 	f.StringVar(&o.builds, "builds", "", "directory with what was built")
 	f.StringVar(&o.artifacts, "artifacts", "", "directory for what the check leaves (default: a new one)")
 	f.StringVar(&o.image, "image", "", "image for --vm, instead of the formula's or "+config.Default().Machines.Image)
 	return cmd
+}
+
+// check refuses flags that cannot go together.
+func (o runOptions) check(cmd *cobra.Command) error {
+	kinds := 0
+	for _, chosen := range []bool{o.local, o.vm, cmd.Flags().Changed("ssh")} {
+		if chosen {
+			kinds++
+		}
+	}
+	switch {
+	case kinds > 1:
+		return usagef(cmd, "--local, --vm and --ssh exclude each other")
+	case o.keep.on && !o.vm:
+		return usagef(cmd, "--keep needs --vm: only a virtual machine can be kept")
+	case o.sshKey != "" && o.ssh == "":
+		return usagef(cmd, "--ssh-key needs --ssh user@host")
+	case o.typ == "" && o.item != "":
+		return usagef(cmd, "--item needs --type: what kind of thing is %q?", o.item)
+	case o.typ != "" && !slices.Contains(checks.ItemTypes(), o.typ):
+		return usagef(cmd, "cannot use the type %q: write one of %s", o.typ, strings.Join(checks.ItemTypes(), ", "))
+	}
+	if cmd.Flags().Changed("ssh") {
+		if _, _, err := ssh.ParseTarget(o.ssh); err != nil {
+			return usageError(cmd, err)
+		}
+	}
+	for flag, dir := range map[string]string{"--sources": o.sources, "--builds": o.builds} {
+		if info, err := os.Stat(dir); dir != "" && (err != nil || !info.IsDir()) {
+			return usagef(cmd, "cannot use %s %s: it is no directory", flag, dir)
+		}
+	}
+	return nil
 }
 
 // runChecks runs what a path stands for; its error carries the worst verdict's
@@ -81,6 +120,9 @@ func runChecks(ctx context.Context, e *env, target string, o runOptions) error {
 	formulas, err := readTarget(target)
 	if err != nil {
 		return err
+	}
+	if wanted := o.wanted(formulas); o.keep.on && len(wanted) > 1 {
+		return &exitError{exitUsage, fmt.Errorf("cannot keep the machines of %d checks: name one: %s", len(wanted), strings.Join(wanted, ", "))}
 	}
 	machines, closeMachines, err := runMachines(ctx, e, o)
 	if err != nil {
@@ -105,18 +147,6 @@ func runChecks(ctx context.Context, e *env, target string, o runOptions) error {
 		return &exitError{worst, nil}
 	}
 	return nil
-}
-
-// runMachines is where assay run runs.
-func runMachines(ctx context.Context, e *env, o runOptions) (runner.Machines, func() error, error) {
-	if !o.vm {
-		return local.Machines{}, func() error { return nil }, nil
-	}
-	log, err := newLogger(e.err, zerolog.WarnLevel.String(), "text")
-	if err != nil {
-		return nil, nil, err
-	}
-	return openMachines(ctx, config.Default(), log)
 }
 
 // target is one formula with the directory it lives in.
@@ -157,7 +187,7 @@ func readTarget(name string) ([]target, error) {
 
 // runOne runs one formula and says on the terminal how it went.
 func runOne(ctx context.Context, e *env, machines runner.Machines, t target, o runOptions) (assay.Conclusion, error) {
-	if o.typ != "" && !t.formula.Wants(o.typ) {
+	if !o.wants(t.formula) {
 		fmt.Fprintf(e.err, "assay: %s does not want a %s, but %s: skipped\n", t.formula.Checkname(), o.typ, strings.Join(t.formula.Args, ", "))
 		return assay.Conclusion{Verdict: assay.VerdictSkipped}, nil
 	}
@@ -190,12 +220,16 @@ func runOne(ctx context.Context, e *env, machines runner.Machines, t target, o r
 	if job.Spec.Arch == "noarch" {
 		job.Spec.Arch = ""
 	}
-	cfg := config.Default()
-	c, err := newRunner(cfg, machines).Run(ctx, job)
-	if err != nil {
-		return c, errors.Join(err, removeEmpty(artifacts))
+	if !o.vm {
+		sayMissing(e, t.formula)
 	}
-	return c, sayEnd(e, t.formula, c, artifacts)
+	kept := &kept{env: e, execution: x.ID, flag: o.keep}
+	job.Keep = kept.take
+	c, err := newRunner(config.Default(), machines).Run(ctx, job)
+	if err != nil {
+		return c, errors.Join(err, kept.give(), removeEmpty(artifacts))
+	}
+	return c, errors.Join(sayEnd(e, t.formula, c, artifacts), kept.wait(ctx))
 }
 
 func sayEnd(e *env, f *checks.Formula, c assay.Conclusion, artifacts string) error {

@@ -18,7 +18,7 @@ func newVMCommand(e *env) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newVMListCommand(e), newVMReapCommand(e))
+	cmd.AddCommand(newVMListCommand(e), newVMReapCommand(e), newVMShellCommand(e))
 	return cmd
 }
 

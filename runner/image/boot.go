@@ -28,7 +28,7 @@ func readBoot(ctx context.Context, archive string) (bootFiles, error) {
 	var boot bootFiles
 	var dep string
 	err := eachMember(ctx, archive, func(name string, read func() ([]byte, error)) error {
-		version, isKernel := strings.CutPrefix(name, "boot/vmlinuz-")
+		version, isKernel := kernelVersion(name)
 		switch {
 		case isKernel && version >= boot.release:
 			data, err := read()
@@ -51,6 +51,21 @@ func readBoot(ctx context.Context, archive string) (bootFiles, error) {
 		return boot, fmt.Errorf("cannot take the kernel out of %s: %w", archive, err)
 	}
 	return boot, nil
+}
+
+// kernelVersion is the version of the kernel that a file is. Debian keeps them in
+// /boot, as vmlinux where they are not compressed; Fedora with the modules.
+func kernelVersion(name string) (version string, ok bool) {
+	for _, prefix := range []string{"boot/vmlinuz-", "boot/vmlinux-"} {
+		if version, ok = strings.CutPrefix(name, prefix); ok {
+			return version, true
+		}
+	}
+	version, ok = strings.CutPrefix(strings.TrimPrefix(name, "usr/"), "lib/modules/")
+	if ok {
+		version, ok = strings.CutSuffix(version, "/vmlinuz")
+	}
+	return version, ok && !strings.Contains(version, "/")
 }
 
 // readModules reads the files of the kernel's module directory that are named.

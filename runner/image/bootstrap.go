@@ -21,15 +21,19 @@ const cacheFor = 7 * 24 * time.Hour
 // root says what goes into a root file system before anything of ours.
 type root struct {
 	release  release
-	arch     architecture
+	arch     Architecture
 	packages []string
-	sources  []string // lines of sources.list(5)
+	sources  []string // lines of sources.list(5), or of a file of dnf's repositories
 }
 
 // key is equal for roots that are built the same.
 func (r root) key() string {
 	h := sha256.New()
-	fmt.Fprintf(h, "2\n%s\n%s\n%q\n%q\n", r.release.Codename, r.arch.debian, r.packages, r.sources)
+	name := r.release.Codename
+	if r.release.rpm() {
+		name = r.release.Distro + "-" + r.release.Version
+	}
+	fmt.Fprintf(h, "2\n%s\n%s\n%q\n%q\n", name, r.arch.Debian, r.packages, r.sources)
 	return hex.EncodeToString(h.Sum(nil))[:16]
 }
 
@@ -42,7 +46,7 @@ func (r root) bootstrapArgs(target string, asRoot bool) []string {
 	}
 	args := []string{
 		"--verbose", "--mode=" + mode, "--variant=minbase", "--format=tar",
-		"--architectures=" + r.arch.debian,
+		"--architectures=" + r.arch.Debian,
 		"--include=" + strings.Join(r.packages, ","),
 		// A machine that is thrown away need not survive a power cut: neither while
 		// it is built nor while a check installs packages.
@@ -53,10 +57,15 @@ func (r root) bootstrapArgs(target string, asRoot bool) []string {
 }
 
 // checkPackages refuses what is no package's name (Debian Policy, 5.6.1) before
-// it becomes part of an argument.
-func checkPackages(names []string) error {
+// it becomes part of an argument. Names of RPM packages have upper case and
+// underscores, too.
+func checkPackages(names []string, rpm bool) error {
+	allowed := "abcdefghijklmnopqrstuvwxyz0123456789+-."
+	if rpm {
+		allowed += "ABCDEFGHIJKLMNOPQRSTUVWXYZ_"
+	}
 	for _, name := range names {
-		if len(name) < 2 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789+-.") != "" || strings.ContainsAny(name[:1], "+-.") {
+		if len(name) < 2 || strings.Trim(name, allowed) != "" || strings.ContainsAny(name[:1], "+-._") {
 			return fmt.Errorf("cannot install %q: that is no package's name", name)
 		}
 	}
@@ -69,25 +78,23 @@ func planRoot(ctx context.Context, options BuildOptions) (root, error) {
 	if err != nil {
 		return root{}, err
 	}
-	arch, err := hostArchitecture()
+	arch, err := options.arch()
 	if err != nil {
 		return root{}, err
 	}
-	if err := checkPackages(options.Packages); err != nil {
+	if err := checkPackages(options.Packages, release.rpm()); err != nil {
 		return root{}, err
 	}
 	packages := unique(append(release.packages(arch), options.Packages...))
 	slices.Sort(packages)
 	plan := root{release: release, arch: arch, packages: packages}
-	keys, debian, fedora := release.keyring()
-	if options.Keyring != "" {
-		keys = options.Keyring
+	if release.rpm() {
+		plan.sources, err = plan.repositories(options.Mirror, options.Keyring)
+		return plan, err
 	}
-	if !isPlain(keys) {
-		return plan, fmt.Errorf("cannot use the keyring %q: its path must have no white space, quotes or brackets", keys)
-	}
-	if _, err := os.Stat(keys); err != nil {
-		return plan, fmt.Errorf("cannot check %s's signatures: no keys in %s: %w: install the package %s (on Fedora %s)", release.Distro, keys, err, debian, fedora)
+	keys, err := release.keys(options.Keyring)
+	if err != nil {
+		return plan, err
 	}
 	if options.Mirror != "" {
 		plan.sources, err = release.mirrorSources(options.Mirror, keys)
@@ -95,6 +102,22 @@ func planRoot(ctx context.Context, options BuildOptions) (root, error) {
 		plan.sources, err = hostSources(ctx, release, keys)
 	}
 	return plan, err
+}
+
+// keys is the file with the keys that sign the release; own is "" for where
+// distributions install it.
+func (r release) keys(own string) (string, error) {
+	keys, debian, fedora := r.keyring()
+	if own != "" {
+		keys = own
+	}
+	if !isPlain(keys) {
+		return "", fmt.Errorf("cannot use the keyring %q: its path must have no white space, quotes or brackets", keys)
+	}
+	if _, err := os.Stat(keys); err != nil {
+		return "", fmt.Errorf("cannot check %s's signatures: no keys in %s: %w: install the package %s (on Fedora %s)", r.Distro, keys, err, debian, fedora)
+	}
+	return keys, nil
 }
 
 // hostSources asks this host's apt where it fetches the distribution from.
@@ -129,7 +152,11 @@ func (s Store) fetch(ctx context.Context, tools toolbox, plan root, fresh bool, 
 	tools.env = append(slices.Clone(tools.env), "TMPDIR="+scratch, "INITRD=No")
 	part := cached + partMark + "tar"
 	meter.stage(stageLists)
-	err = tools.run(ctx, meter.bootstrap, "mmdebstrap", plan.bootstrapArgs(part, os.Geteuid() == 0)...)
+	if plan.release.rpm() {
+		err = plan.installRPM(ctx, tools, scratch, part, meter)
+	} else {
+		err = tools.run(ctx, meter.bootstrap, "mmdebstrap", plan.bootstrapArgs(part, os.Geteuid() == 0)...)
+	}
 	if err == nil {
 		err = os.Rename(part, cached)
 	}
@@ -137,7 +164,7 @@ func (s Store) fetch(ctx context.Context, tools toolbox, plan root, fresh bool, 
 	defer done()
 	err = errors.Join(err, discardScratch(after, tools, scratch))
 	if err != nil {
-		return "", fmt.Errorf("cannot install %s: %w", plan.release.Codename, err)
+		return "", fmt.Errorf("cannot install %s %s: %w", plan.release.Distro, plan.release.Version, err)
 	}
 	return cached, forget(dir, cached)
 }

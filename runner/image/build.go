@@ -5,11 +5,11 @@ import (
 	"crypto/sha256"
 	"debug/elf"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -23,8 +23,11 @@ type BuildOptions struct {
 	// another one needs From.
 	Name string
 	From string // one of Names; "" for Name
-	// Agent is the path of the assay-agent program to put in: static, for this
-	// processor.
+	// Arch is the image's architecture, by any of its names; "" for the one that
+	// Name ends in (debian-12.aarch64), else the host's own.
+	Arch string
+	// Agent is the path of the assay-agent program to put in: static, for that
+	// architecture.
 	Agent    string
 	Size     int64    // bytes of the file system; 0 for 4 GiB. It takes up what is in it.
 	Packages []string // distribution packages to add
@@ -48,13 +51,26 @@ func (o BuildOptions) from() string {
 	if o.From != "" {
 		return o.From
 	}
-	return o.Name
+	base, _ := splitName(o.Name)
+	return base
+}
+
+// arch is the architecture to build for.
+func (o BuildOptions) arch() (Architecture, error) {
+	if _, named := splitName(o.Name); o.Arch == "" && named != "" {
+		return ArchitectureOf(named)
+	}
+	return architectureOr(o.Arch)
 }
 
 // FindOrBuild finds the image of that name with the given agent inside, or
 // builds it: from the network once, after that in seconds.
 func (s Store) FindOrBuild(ctx context.Context, options BuildOptions) (Image, error) {
-	if err := checkAgent(options.Agent); err != nil {
+	arch, err := options.arch()
+	if err == nil {
+		err = checkAgent(options.Agent, arch)
+	}
+	if err != nil {
 		return Image{}, err
 	}
 	if _, err := os.Stat(options.Agent); err != nil {
@@ -78,7 +94,7 @@ func (s Store) build(ctx context.Context, options BuildOptions, good func(Image)
 	if err == nil && good(found) {
 		return found, nil
 	}
-	if err := errors.Join(options.check(), checkTools(Missing())); err != nil {
+	if err := errors.Join(options.check(), options.canBuild(ctx)); err != nil {
 		return Image{}, err
 	}
 	meter := newMeter(options.Progress)
@@ -108,12 +124,57 @@ func (o BuildOptions) check() error {
 	if o.Size != 0 && (o.Size < minimumSize || o.Size > maximumSize) {
 		return fmt.Errorf("cannot make a disk of %d bytes: it must have 1 GiB to 1 TiB", o.Size)
 	}
-	return checkAgent(o.Agent)
+	arch, err := o.arch()
+	if err != nil {
+		return err
+	}
+	return checkAgent(o.Agent, arch)
+}
+
+// canBuild tells what this host lacks to build such an image.
+func (o BuildOptions) canBuild(ctx context.Context) error {
+	release, err := parseRelease(o.from())
+	if err != nil {
+		return nil // which planning will tell
+	}
+	tools := Tools()
+	if release.rpm() {
+		if tools = dnfTools(); os.Geteuid() != 0 {
+			return fmt.Errorf("cannot build %s as an ordinary user: dnf installs into a directory only as root: become root, or get it with: assay image pull %s:%s", o.Name, release.Distro, release.Version)
+		}
+	}
+	if err := checkTools(missing(tools)); err != nil {
+		if release.rpm() {
+			return fmt.Errorf("%w; or get it with: assay image pull %s:%s", err, release.Distro, release.Version)
+		}
+		return err
+	}
+	arch, err := o.arch()
+	if err != nil {
+		return nil // which was told before
+	}
+	return canRun(ctx, arch, o.Agent, fmt.Sprintf("assay image pull %s:%s --arch %s", release.Distro, release.Version, arch.Name))
+}
+
+// canRun tries a program of the architecture on this host, which for another one
+// than its own needs an emulator that the kernel knows of (binfmt_misc): packages
+// run programs of theirs while they are installed.
+func canRun(ctx context.Context, arch Architecture, program, instead string) error {
+	own, err := HostArchitecture()
+	if err != nil || own == arch {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := exec.CommandContext(ctx, program, "--version").Run(); err != nil {
+		return fmt.Errorf("cannot build an image for %s on this host, which is %s and does not run its programs (%w): install qemu-user-static (on Debian, Ubuntu and Fedora) where the kernel has binfmt_misc, or get one with: %s", arch.Name, own.Name, err, instead)
+	}
+	return nil
 }
 
 // checkAgent refuses an agent that could not run in the guest, where there may
 // be no library that it wants.
-func checkAgent(path string) error {
+func checkAgent(path string, arch Architecture) error {
 	program, err := elf.Open(path)
 	if err != nil {
 		return fmt.Errorf("cannot read the agent %s: %w: build it with `CGO_ENABLED=0 go build ./cmd/assay-agent`", path, err)
@@ -124,13 +185,8 @@ func checkAgent(path string) error {
 			return fmt.Errorf("cannot use the agent %s: it needs a dynamic linker: build it with CGO_ENABLED=0", path)
 		}
 	}
-	arch, err := hostArchitecture()
-	if err != nil {
-		return err
-	}
-	machine := map[string]elf.Machine{"x86_64": elf.EM_X86_64, "aarch64": elf.EM_AARCH64}[arch.kernel]
-	if program.Machine != machine {
-		return fmt.Errorf("cannot use the agent %s: it is for %s, the image is for %s", path, program.Machine, arch.kernel)
+	if !arch.runs(program.FileHeader) {
+		return fmt.Errorf("cannot use the agent %s: it is for %s, the image is for %s: build it with `CGO_ENABLED=0 GOARCH=%s go build ./cmd/assay-agent`", path, program.Machine, arch.Name, arch.Go)
 	}
 	return nil
 }
@@ -204,9 +260,9 @@ func (b build) make(ctx context.Context) error {
 	built := time.Now().Truncate(time.Second)
 	err = errors.Join(
 		os.Chmod(b.dir, 0o755), // another user may run the machines
-		writeTo(b.path("vmlinuz"), func(w io.Writer) error { _, err := w.Write(boot.kernel); return err }),
-		writeTo(b.path("initrd.img"), func(w io.Writer) error { return writeInitrd(w, agent, boot.modules) }),
-		writeTo(b.path("overlay.tar"), func(w io.Writer) error { return writeOverlay(w, overlay(agent, built), built) }),
+		writeTo(b.path("vmlinuz"), func(w *os.File) error { _, err := w.Write(boot.kernel); return err }),
+		writeTo(b.path("initrd.img"), func(w *os.File) error { return writeInitrd(w, agent, boot.modules) }),
+		writeTo(b.path("overlay.tar"), func(w *os.File) error { return writeOverlay(w, overlay(agent, built), built) }),
 	)
 	if err == nil {
 		err = b.disk(ctx)
@@ -261,36 +317,22 @@ func (b build) describe(agent []byte) error {
 	b.meter.stage("computing the checksum")
 	f := file{
 		Version: formatVersion, Name: b.options.Name,
-		Distro: b.plan.release.Distro, Release: b.plan.release.Version, Arch: b.plan.arch.kernel,
-		Kernel: "vmlinuz", Initrd: "initrd.img", Disk: "disk.qcow2",
-		Cmdline: commandLine(b.plan.arch), Packages: b.plan.packages, Built: time.Now().UTC().Truncate(time.Second),
-	}
-	var err error
-	if f.Digest, err = fileDigest(b.path(f.Kernel), b.path(f.Initrd), b.path(f.Disk)); err != nil {
-		return err
+		Distro: b.plan.release.Distro, Release: b.plan.release.Version, Arch: b.plan.arch.Name,
+		Boot: BootDirect, Prepared: true, Kernel: "vmlinuz", Initrd: "initrd.img", Disk: "disk.qcow2",
+		Cmdline: commandLine(b.plan.release, b.plan.arch), Packages: b.plan.packages, Built: time.Now().UTC().Truncate(time.Second),
 	}
 	sum := sha256.Sum256(agent)
 	f.AgentDigest = hex.EncodeToString(sum[:])
-	text, err := json.MarshalIndent(f, "", "  ")
-	if err != nil {
-		return err
-	}
-	return writeTo(b.path(describes), func(w io.Writer) error { _, err := w.Write(append(text, '\n')); return err })
+	return f.write(b.dir)
 }
 
 // writeTo writes a file and waits until it is on the disk.
-func writeTo(path string, write func(io.Writer) error) error {
+func writeTo(path string, write func(*os.File) error) error {
 	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	return errors.Join(write(out), out.Sync(), out.Close())
-}
-
-// Holds tells whether the agent in the image is the given program.
-func (i Image) Holds(agent string) (bool, error) {
-	digest, err := fileDigest(agent)
-	return digest == i.AgentDigest, err
 }
 
 // fileDigest is the SHA-256 of the files one after the other, in hex.

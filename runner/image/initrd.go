@@ -15,7 +15,7 @@ import (
 // Kernel modules that a guest needs to find its disk and its agent's port. What
 // the kernel has built in is in no list and not missed.
 func wantedModules() []string {
-	return []string{"virtio_pci", "virtio_mmio", "virtio_blk", "virtio_console", "virtio_rng", "ext4"}
+	return []string{"virtio_pci", "virtio_mmio", "virtio_ccw", "virtio_blk", "virtio_console", "virtio_rng", "ext4"}
 }
 
 // needed lists what wanted depends on, and wanted itself, in loading order, as

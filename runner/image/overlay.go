@@ -88,21 +88,39 @@ ExecStart=-udevadm trigger --type=all --action=add --subsystem-match=block --sub
 `
 }
 
-// maskedUnits are what a machine that lives for minutes has no use for: timers
-// that would start in the middle of a check, logins on consoles that nobody
-// sees, the care of disks that are thrown away, and modules loaded ahead of
-// their use.
+// maskedUnits are what a machine that lives for minutes has no use for, in an
+// image of our own: beside what does no harm anywhere the care of disks that are
+// thrown away, and modules loaded ahead of their use.
 func maskedUnits() []string {
-	return []string{
-		"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
-		"fstrim.timer", "logrotate.timer", "man-db.timer", "motd-news.timer", "systemd-tmpfiles-clean.timer",
+	return append(harmlessMasks(),
 		"getty.target", "console-getty.service", "serial-getty@ttyS0.service", "getty@tty1.service",
 		"e2scrub_reap.service", "systemd-fsck-root.service", "systemd-remount-fs.service",
 		"systemd-repart.service", "systemd-pstore.service", "systemd-random-seed.service",
 		"systemd-update-utmp.service", "systemd-update-utmp-runlevel.service",
-		"systemd-journal-flush.service", "systemd-timesyncd.service", "systemd-binfmt.service",
+		"systemd-journal-flush.service", "systemd-binfmt.service",
 		"proc-sys-fs-binfmt_misc.automount", "systemd-modules-load.service",
 		"sys-kernel-config.mount", "sys-fs-fuse-connections.mount",
+	)
+}
+
+// harmlessMasks are units that no machine of a check misses, whoever made its
+// image: what would start by itself in the middle of a check, and what asks the
+// network for the time, which the agent sets.
+func harmlessMasks() []string {
+	return []string{
+		"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
+		"fstrim.timer", "logrotate.timer", "man-db.timer", "motd-news.timer", "systemd-tmpfiles-clean.timer",
+		"dnf-makecache.timer", "fwupd-refresh.timer", "update-notifier-download.timer",
+		"update-notifier-motd.timer", "rpm-ostreed-automatic.timer", "zincati.service",
+		"unattended-upgrades.service", "systemd-timesyncd.service",
+	}
+}
+
+// networkWaits are units that hold up the boot until there is a network, for
+// minutes where there is no card.
+func networkWaits() []string {
+	return []string{
+		"systemd-networkd-wait-online.service", "NetworkManager-wait-online.service", "ifupdown-wait-online.service",
 	}
 }
 

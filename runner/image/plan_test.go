@@ -124,7 +124,7 @@ func TestReleaseNames(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, name := range []string{"", "debian", "debian-", "fedora-42", "debian-12-x"} {
+	for _, name := range []string{"", "debian", "debian-", "fedora-1", "debian-12-x"} {
 		if _, err := parseRelease(name); err == nil || !strings.Contains(err.Error(), "debian-12") {
 			t.Errorf("%q: the error does not say what there is: %v", name, err)
 		}
@@ -133,7 +133,7 @@ func TestReleaseNames(t *testing.T) {
 
 func TestBootstrapArguments(t *testing.T) {
 	plan := root{
-		release: release{"debian", "12", "bookworm"}, arch: architecture{"x86_64", "amd64", "ttyS0"},
+		release: release{"debian", "12", "bookworm"}, arch: Architecture{Name: "x86_64", Debian: "amd64", Console: "ttyS0"},
 		packages: []string{"kmod", "udev"}, sources: []string{"deb a", "deb b"},
 	}
 	want := []string{
@@ -155,11 +155,17 @@ func TestBootstrapArguments(t *testing.T) {
 }
 
 func TestPackageNames(t *testing.T) {
-	if err := checkPackages([]string{"g++", "libc6", "0ad", "python3.11"}); err != nil {
+	if err := checkPackages([]string{"g++", "libc6", "0ad", "python3.11"}, false); err != nil {
 		t.Error(err)
 	}
+	if err := checkPackages([]string{"python3-PyYAML", "java_cup", "gcc-c++"}, true); err != nil {
+		t.Error(err)
+	}
+	if checkPackages([]string{"--nogpgcheck"}, true) == nil || checkPackages([]string{"a/b"}, true) == nil || checkPackages([]string{"@core"}, true) == nil {
+		t.Error("options, paths or groups were taken")
+	}
 	for _, bad := range []string{"", "x", "-o", "a,b", "a b", "a/bookworm", "A1", "--include", "+x", "?name(x)", "a;b"} {
-		if checkPackages([]string{bad}) == nil {
+		if checkPackages([]string{bad}, false) == nil {
 			t.Errorf("%q was taken", bad)
 		}
 	}

@@ -2,8 +2,6 @@ package image
 
 import (
 	"fmt"
-	"runtime"
-	"slices"
 	"strings"
 )
 
@@ -11,11 +9,14 @@ import (
 type release struct {
 	Distro   string // "debian"
 	Version  string // "12"
-	Codename string // "bookworm": what its archive calls it
+	Codename string // "bookworm": what its archive calls it; "" where RPM packages are installed
 }
 
-// releases lists every release that has a name here. Each is known to its
-// archive by its code name.
+// rpm tells that it is of RPM packages, which dnf installs.
+func (r release) rpm() bool { return r.Codename == "" }
+
+// releases lists every release that has a name here. Those of Debian and Ubuntu
+// are known to their archives by a code name.
 func releases() []release {
 	return []release{
 		{"debian", "11", "bullseye"},
@@ -25,6 +26,15 @@ func releases() []release {
 		{"debian", "sid", "sid"},
 		{"ubuntu", "22.04", "jammy"},
 		{"ubuntu", "24.04", "noble"},
+		{"fedora", "42", ""},
+		{"fedora", "43", ""},
+		{"fedora", "44", ""},
+		{"centos-stream", "9", ""},
+		{"centos-stream", "10", ""},
+		{"almalinux", "9", ""},
+		{"almalinux", "10", ""},
+		{"rocky", "9", ""},
+		{"rocky", "10", ""},
 	}
 }
 
@@ -40,44 +50,42 @@ func Names() []string {
 // parseRelease finds a release by "debian-12" or "debian-bookworm".
 func parseRelease(name string) (release, error) {
 	for _, r := range releases() {
-		if name == r.Distro+"-"+r.Version || name == r.Distro+"-"+r.Codename {
+		if name == r.Distro+"-"+r.Version || !r.rpm() && name == r.Distro+"-"+r.Codename {
 			return r, nil
 		}
 	}
 	return release{}, fmt.Errorf("cannot build an image of %q: choose one of %s", name, strings.Join(Names(), ", "))
 }
 
-// architecture is what the several programs call the kind of processor.
-type architecture struct {
-	kernel  string // as uname(1) and libvirt say it
-	debian  string // as dpkg says it
-	console string // the first serial line
-}
-
-// hostArchitecture is this program's own: images are built for no other.
-func hostArchitecture() (architecture, error) {
-	known := []architecture{
-		{kernel: "x86_64", debian: "amd64", console: "ttyS0"},
-		{kernel: "aarch64", debian: "arm64", console: "ttyAMA0"},
-	}
-	i := slices.IndexFunc(known, func(a architecture) bool { return a.debian == runtime.GOARCH })
-	if i < 0 {
-		return architecture{}, fmt.Errorf("cannot build images for %s: only for amd64 and arm64", runtime.GOARCH)
-	}
-	return known[i], nil
-}
-
 // packages lists what is installed beside what the distribution cannot do
 // without: a kernel made for virtual machines, an init, and what checks are
 // written in.
-func (r release) packages(arch architecture) []string {
-	kernel := "linux-image-cloud-" + arch.debian
-	if r.Distro == "ubuntu" {
-		kernel = "linux-image-virtual"
+func (r release) packages(arch Architecture) []string {
+	if r.rpm() {
+		return []string{
+			"kernel-core", "system-release", "systemd", "systemd-udev", "dnf", "kmod", "procps-ng", "iproute",
+			"python3", "ca-certificates", "util-linux", "tar",
+		}
 	}
 	return []string{
-		kernel, "systemd-sysv", "udev", "kmod", "procps", "iproute2", "python3", "ca-certificates",
+		r.kernel(arch), "systemd-sysv", "udev", "kmod", "procps", "iproute2", "python3", "ca-certificates",
 	}
+}
+
+// kernel is the package with a kernel made for virtual machines, where there is
+// one, of Debian or Ubuntu.
+func (r release) kernel(arch Architecture) string {
+	switch {
+	case r.Distro == "ubuntu" && arch.Name == "s390x":
+		return "linux-image-generic"
+	case r.Distro == "ubuntu":
+		return "linux-image-virtual"
+	case arch.Name == "ppc64le":
+		return "linux-image-powerpc64le"
+	case arch.Name == "s390x" || arch.Name == "riscv64":
+		return "linux-image-" + arch.Debian
+	}
+	return "linux-image-cloud-" + arch.Debian
 }
 
 // components are the archive's parts that packages are taken from.
@@ -103,8 +111,17 @@ func (r release) keyring() (file, debian, fedora string) {
 // randomisation to relocate for, no mitigations between processes that are all
 // the same check's, no probing of timers that an emulator has not got. What goes
 // wrong still reaches the console.
-func commandLine(arch architecture) string {
-	return "root=/dev/vda rw console=" + arch.console + " panic=1 oops=panic quiet loglevel=4" +
-		" systemd.show_status=error audit=0 mitigations=off nokaslr random.trust_cpu=on" +
-		" tsc=reliable no_timer_check nowatchdog"
+//
+// Nobody wrote SELinux's labels where the file system was made without mounting
+// it: systems that have it are told not to.
+func commandLine(r release, arch Architecture) string {
+	line := "root=/dev/vda rw console=" + arch.Console + " panic=1 oops=panic quiet loglevel=4" +
+		" systemd.show_status=error audit=0 mitigations=off nokaslr random.trust_cpu=on"
+	if arch.Name == "x86_64" {
+		line += " tsc=reliable no_timer_check"
+	}
+	if r.rpm() {
+		line += " selinux=0"
+	}
+	return line + " nowatchdog"
 }

@@ -2,61 +2,17 @@ package image
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/assay-ci/assay"
 	"golang.org/x/sys/unix"
 )
-
-// formatVersion is the "version" of image.json that this program writes and reads.
-const formatVersion = 1
-
-// describes is the name of the file that makes a directory an image.
-const describes = "image.json"
-
-// Image is one image. Kernel, Initrd and Disk are absolute paths.
-type Image struct {
-	Name    string // "debian-12"
-	Dir     string // where it lies, absolute
-	Distro  string // "debian"
-	Release string // "12"
-	Arch    string // as the kernel says it: "x86_64"
-	Digest  string // SHA-256 of kernel, initrd and disk, hex
-	Kernel  string
-	Initrd  string
-	Disk    string // qcow2
-	Cmdline string // the kernel's command line
-	// AgentDigest is the SHA-256, in hex, of the agent inside.
-	AgentDigest string
-	Built       time.Time
-	Packages    []string // what was asked for; more came with it
-	Size        int64    // bytes on disk of all three files
-}
-
-// file is image.json.
-type file struct {
-	Version     int       `json:"version"`
-	Name        string    `json:"name"`
-	Distro      string    `json:"distro"`
-	Release     string    `json:"release"`
-	Arch        string    `json:"arch"`
-	Digest      string    `json:"digest"`
-	Kernel      string    `json:"kernel"`
-	Initrd      string    `json:"initrd"`
-	Disk        string    `json:"disk"`
-	Cmdline     string    `json:"cmdline"`
-	AgentDigest string    `json:"agent_digest"`
-	Built       time.Time `json:"built"`
-	Packages    []string  `json:"packages,omitempty"`
-}
 
 // Store is a directory of images. Any number of processes may use it at the
 // same time.
@@ -66,8 +22,14 @@ type Store struct {
 
 // cure tells how to come by an image.
 func cure(name string) string {
-	if slices.Contains(Names(), name) {
+	base, _ := splitName(name)
+	if r, err := parseRelease(base); err == nil && !r.rpm() {
 		return "build it with: assay image build " + name
+	}
+	if distro, release := guessRelease(base); distro != "" {
+		if entry, err := Lookup(distro+":"+release, "", ""); err == nil {
+			return "get it with: assay image pull " + entry.Ref()
+		}
 	}
 	return "assay image list shows those there are; assay image build " + name + " --from NAME makes one"
 }
@@ -88,55 +50,37 @@ func (s Store) Find(name string) (Image, error) {
 	}
 	image, err := parse(dir, text)
 	if err != nil {
-		return Image{}, fmt.Errorf("cannot use the image %s: %w: build it again with `assay image build %s`", name, err, name)
+		return Image{}, fmt.Errorf("cannot use the image %s: %w: build it again with `assay image build %s`, or pull or import it again", name, err, name)
 	}
 	return image, nil
 }
 
-// parse reads image.json of the image in dir and looks whether its files are there.
-func parse(dir string, text []byte) (Image, error) {
-	var f file
-	if err := json.Unmarshal(text, &f); err != nil {
-		return Image{}, fmt.Errorf("its %s is damaged: %w", describes, err)
+// Names lists the names of all images, also of those that cannot be used.
+func (s Store) Names() ([]string, error) {
+	found, err := filepath.Glob(filepath.Join(s.Root, "*", describes))
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the images in %s: %w", s.Root, err)
 	}
-	if f.Version != formatVersion {
-		return Image{}, fmt.Errorf("its format is version %d, this program knows version %d", f.Version, formatVersion)
-	}
-	image := Image{
-		Name: filepath.Base(dir), Dir: dir, Distro: f.Distro, Release: f.Release, Arch: f.Arch,
-		Digest: f.Digest, Cmdline: f.Cmdline, AgentDigest: f.AgentDigest, Built: f.Built, Packages: f.Packages,
-	}
-	for _, part := range []struct {
-		path *string
-		name string
-	}{{&image.Kernel, f.Kernel}, {&image.Initrd, f.Initrd}, {&image.Disk, f.Disk}} {
-		if part.name == "" || filepath.Base(part.name) != part.name {
-			return Image{}, fmt.Errorf("its %s names a file %q that cannot be beside it", describes, part.name)
+	var names []string
+	for _, path := range found {
+		name := filepath.Base(filepath.Dir(path))
+		if checkName(name) == nil { // else a build at work, or what is left of one
+			names = append(names, name)
 		}
-		*part.path = filepath.Join(dir, part.name)
-		info, err := os.Stat(*part.path)
-		if err != nil {
-			return Image{}, fmt.Errorf("a part of it is missing: %w", err)
-		}
-		image.Size += info.Size()
 	}
-	return image, nil
+	return names, nil
 }
 
 // List reads every image, by name. Images that cannot be used are left out and
 // told of in the error, beside those that can.
 func (s Store) List() ([]Image, error) {
-	found, err := filepath.Glob(filepath.Join(s.Root, "*", describes))
+	names, err := s.Names()
 	if err != nil {
-		return nil, fmt.Errorf("cannot list the images in %s: %w", s.Root, err)
+		return nil, err
 	}
 	var images []Image
 	var errs []error
-	for _, path := range found {
-		name := filepath.Base(filepath.Dir(path))
-		if checkName(name) != nil {
-			continue // a build at work, or what is left of one
-		}
+	for _, name := range names {
 		image, err := s.Find(name)
 		switch {
 		case errors.Is(err, assay.ErrNotFound): // removed since
@@ -221,9 +165,18 @@ func (s Store) lock(ctx context.Context, waiting func()) (unlock func(), err err
 	if err := os.MkdirAll(s.Root, 0o755); err != nil {
 		return nil, fmt.Errorf("cannot make the image directory: %w", err)
 	}
-	held, err := os.OpenFile(filepath.Join(s.Root, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	unlock, err = lockFile(ctx, filepath.Join(s.Root, ".lock"), waiting)
 	if err != nil {
-		return nil, fmt.Errorf("cannot lock the image directory: %w", err)
+		return nil, fmt.Errorf("cannot lock the image directory %s: %w", s.Root, err)
+	}
+	return unlock, nil
+}
+
+// lockFile waits until nobody else has the lock that is this file.
+func lockFile(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
+	held, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
 	}
 	for first := true; ; first = false {
 		err := unix.Flock(int(held.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -231,13 +184,13 @@ func (s Store) lock(ctx context.Context, waiting func()) (unlock func(), err err
 			return func() { _ = held.Close() }, nil // closing unlocks
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return nil, errors.Join(fmt.Errorf("cannot lock the image directory %s: %w", s.Root, err), held.Close())
+			return nil, errors.Join(err, held.Close())
 		}
 		if first {
 			waiting()
 		}
 		if !pause(ctx, 100*time.Millisecond) {
-			return nil, errors.Join(fmt.Errorf("cannot wait for another build in %s: %w", s.Root, ctx.Err()), held.Close())
+			return nil, errors.Join(fmt.Errorf("another process has it: %w", ctx.Err()), held.Close())
 		}
 	}
 }
@@ -256,9 +209,9 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // checkName refuses names that could mean anything but a directory of the store.
 func checkName(name string) error {
-	plain := strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-.") == ""
+	plain := strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") == ""
 	if name == "" || len(name) > 64 || !plain || name[0] == '.' || strings.Contains(name, partMark) {
-		return fmt.Errorf("cannot use %q as an image's name: it must have at most 64 lower-case letters, digits, dots and hyphens", name)
+		return fmt.Errorf("cannot use %q as an image's name: it must have at most 64 lower-case letters, digits, dots, hyphens and underscores", name)
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ import (
 func put(t *testing.T, s Store, name string, edit func(*file)) {
 	t.Helper()
 	f := file{
-		Version: 1, Name: name, Distro: "debian", Release: "12", Arch: "x86_64", Digest: "d",
+		Version: 2, Boot: BootDirect, Prepared: true, Name: name, Distro: "debian", Release: "12", Arch: "x86_64", Digest: "d",
 		Kernel: "vmlinuz", Initrd: "initrd.img", Disk: "disk.qcow2", Cmdline: "quiet",
 	}
 	if edit != nil {
@@ -50,7 +50,7 @@ func TestFind(t *testing.T) {
 	got, err := s.Find("debian-12")
 	dir := filepath.Join(s.Root, "debian-12")
 	want := Image{
-		Name: "debian-12", Dir: dir, Distro: "debian", Release: "12", Arch: "x86_64", Digest: "d",
+		Name: "debian-12", Dir: dir, Distro: "debian", Release: "12", Arch: "x86_64", Digest: "d", Boot: BootDirect, Prepared: true,
 		Kernel: filepath.Join(dir, "vmlinuz"), Initrd: filepath.Join(dir, "initrd.img"),
 		Disk: filepath.Join(dir, "disk.qcow2"), Cmdline: "quiet", Size: 6,
 	}
@@ -64,7 +64,7 @@ func TestFind(t *testing.T) {
 
 func TestUnusableImages(t *testing.T) {
 	s := Store{Root: t.TempDir()}
-	put(t, s, "newer", func(f *file) { f.Version = 2 })
+	put(t, s, "newer", func(f *file) { f.Version = 3 })
 	put(t, s, "older", func(f *file) { f.Version = 0 })
 	put(t, s, "outside", func(f *file) { f.Disk = "../../etc/shadow" })
 	put(t, s, "nothing", func(f *file) { f.Kernel = "" })
@@ -305,6 +305,10 @@ func TestBuildWaitsForAnother(t *testing.T) {
 }
 
 func TestUnfitAgents(t *testing.T) {
+	own, err := HostArchitecture()
+	if err != nil {
+		t.Fatal(err)
+	}
 	other := elf.EM_X86_64
 	if ownMachine() == elf.EM_X86_64 {
 		other = elf.EM_AARCH64
@@ -319,7 +323,7 @@ func TestUnfitAgents(t *testing.T) {
 		filepath.Join(t.TempDir(), "nowhere"): "no such file",
 		"/bin/sh":                             "dynamic linker",
 	} {
-		if err := checkAgent(path); err == nil || !strings.Contains(err.Error(), want) {
+		if err := checkAgent(path, own); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
 	}

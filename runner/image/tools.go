@@ -37,10 +37,32 @@ func Tools() []Tool {
 	}
 }
 
-// Missing lists the programs that a build by this process would not find.
-func Missing() []Tool {
-	var missing []Tool
+// dnfTools lists what a build of RPM packages needs.
+func dnfTools() []Tool {
+	tools := []Tool{{Program: "dnf", Debian: "dnf", Fedora: "dnf"}}
 	for _, tool := range Tools() {
+		if tool.Program != "mmdebstrap" && tool.Program != "apt-get" && !tool.Unprivileged {
+			tools = append(tools, tool)
+		}
+	}
+	return tools
+}
+
+// importTools lists what taking in a disk from elsewhere needs.
+func importTools() []Tool {
+	return []Tool{
+		{Program: "qemu-img", Debian: "qemu-utils", Fedora: "qemu-img"},
+		{Program: "prlimit", Debian: "util-linux", Fedora: "util-linux"},
+	}
+}
+
+// Missing lists the programs that a build of Debian or Ubuntu by this process
+// would not find.
+func Missing() []Tool { return missing(Tools()) }
+
+func missing(tools []Tool) []Tool {
+	var missing []Tool
+	for _, tool := range tools {
 		if tool.Unprivileged && os.Geteuid() == 0 {
 			continue
 		}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"github.com/assay-ci/assay/checks"
+	"github.com/assay-ci/assay/config"
+	"github.com/assay-ci/assay/runner"
+	"github.com/assay-ci/assay/runner/local"
+	"github.com/assay-ci/assay/runner/ssh"
+)
+
+// runMachines is where assay run runs.
+func runMachines(ctx context.Context, e *env, o runOptions) (runner.Machines, func() error, error) {
+	if !o.vm && o.ssh == "" {
+		return local.Machines{}, func() error { return nil }, nil
+	}
+	if o.ssh != "" {
+		options, err := sshOptions(o.ssh, o.sshKey)
+		return ssh.Machines{Options: options}, func() error { return nil }, err
+	}
+	log, err := newLogger(e.err, zerolog.WarnLevel.String(), "text")
+	if err != nil {
+		return nil, nil, err
+	}
+	return openMachines(ctx, config.Default(), log)
+}
+
+// sshOptions are for a host of the user's own, with the user's own keys.
+func sshOptions(target, key string) (ssh.Options, error) {
+	user, address, err := ssh.ParseTarget(target)
+	if err != nil {
+		return ssh.Options{}, err
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ssh.Options{}, fmt.Errorf("cannot find ~/.ssh: %w: set HOME", err)
+	}
+	return ssh.Options{
+		User: user, Address: address, Key: key, Dir: filepath.Join(home, ".ssh"),
+		Known: []string{ssh.SystemKnown}, Agent: os.Getenv("SSH_AUTH_SOCK"),
+	}, nil
+}
+
+// wants tells whether a check is to run.
+func (o runOptions) wants(f *checks.Formula) bool { return o.typ == "" || f.Wants(o.typ) }
+
+// wanted names the checks that are to run.
+func (o runOptions) wanted(formulas []target) []string {
+	var names []string
+	for _, t := range formulas {
+		if o.wants(t.formula) {
+			names = append(names, t.formula.Checkname())
+		}
+	}
+	return names
+}
+
+// sayMissing tells what a formula asks of its machine where that is taken as it
+// is: nothing is installed on a host that stays.
+func sayMissing(e *env, f *checks.Formula) {
+	env := f.Environment
+	var asks []string
+	ask := func(what string, values ...string) {
+		if len(values) > 0 && values[0] != "" {
+			asks = append(asks, what+" "+strings.Join(values, ", "))
+		}
+	}
+	ask("image", env.Image)
+	if env.CPUs > 0 {
+		ask("cpus", fmt.Sprint(env.CPUs))
+	}
+	if env.Memory > 0 {
+		ask("memory", runner.Bytes(env.Memory))
+	}
+	if env.Disk > 0 {
+		ask("disk", runner.Bytes(env.Disk))
+	}
+	ask("rpm", env.RPM...)
+	ask("deb", env.Deb...)
+	ask("pip", env.Pip...)
+	if len(env.Setup) > 0 {
+		ask("setup", fmt.Sprintf("(%d commands)", len(env.Setup)))
+	}
+	ask("network", env.Network)
+	if len(asks) > 0 {
+		fmt.Fprintf(e.err, "assay: %s asks for what is not set up here, but only with --vm: %s\n", f.Checkname(), strings.Join(asks, "; "))
+	}
+}
