@@ -132,7 +132,26 @@ func nothingLeft(t *testing.T, m *Machines) {
 	}
 }
 
+// TestConformance demands the same of machines however they came to be.
 func TestConformance(t *testing.T) {
+	for name, change := range map[string]func(*Options){
+		"from nothing":  func(o *Options) { o.Templates = TemplatesOff },
+		"fresh forks":   func(*Options) {},
+		"waiting forks": func(o *Options) { o.Waiting = 2 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			options := optionsIn(place(t))
+			change(&options)
+			m := openMachines(t, options)
+			runnertest.Run(t, m, runnertest.Options{Disposable: true, PowerOff: []string{"poweroff", "-f"}})
+			if s := m.Stats(); s.Fallbacks != 0 || s.Lost != 0 || s.Alarm {
+				t.Errorf("it went on, but not as it should: %+v", s)
+			}
+		})
+	}
+}
+
+func TestDescribe(t *testing.T) {
 	options := optionsIn(place(t))
 	options.KVM = "auto"
 	m := openMachines(t, options)
@@ -142,7 +161,6 @@ func TestConformance(t *testing.T) {
 			t.Errorf("the host is described as %+v, %v", info, err)
 		}
 	}
-	runnertest.Run(t, m, runnertest.Options{Disposable: true, PowerOff: []string{"poweroff", "-f"}})
 }
 
 // imageWith makes a store whose only image is the real one with another command

@@ -72,21 +72,26 @@ func (one *Machine) Pull(ctx context.Context, dir string, tar io.Writer) error {
 	return one.fate(ctx, one.guest.Pull(ctx, dir, tar))
 }
 
-// fateWait is how long libvirt may take to tell how a machine ended.
-const fateWait = 5 * time.Second
+// fateWait is how long libvirt may take to tell that a machine has ended.
+const fateWait = 3 * time.Second
 
-// fate finds out, when the machine died, whether it did so of itself. A machine
-// that libvirt still has did: it stopped speaking.
+// fate finds out, when the machine died, whether it did so of itself. One that
+// libvirt still has did: only its agent is gone.
 func (one *Machine) fate(ctx context.Context, err error) error {
 	if !errors.Is(err, runner.ErrMachineDied) || errors.Is(err, runner.ErrMachineLost) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fateWait)
 	defer cancel()
-	if gone, asked := one.gone(ctx); asked == nil && !gone && !one.ending(ctx) {
-		return err
+	end := one.machines.fates.await(ctx, lv.UUID(one.uuid))
+	if end == fateUnknown {
+		after, done := context.WithTimeout(one.machines.base, fateWait)
+		defer done()
+		if gone, asked := one.gone(after); asked == nil && !gone {
+			end = fateItself
+		}
 	}
-	if one.machines.fates.await(ctx, lv.UUID(one.uuid)) == fateItself {
+	if end == fateItself {
 		return err
 	}
 	one.machines.stats.lost.Add(1)
@@ -225,17 +230,6 @@ func (one *Machine) gone(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	return false, err
-}
-
-// ending tells whether libvirt is already clearing the domain away.
-func (one *Machine) ending(ctx context.Context) bool {
-	var state int32
-	err := one.conn.do(ctx, func(l *lv.Libvirt) error {
-		var err error
-		state, _, err = l.DomainGetState(one.monitor().domain, 0)
-		return err
-	})
-	return err != nil || lv.DomainState(state) == lv.DomainShutdown || lv.DomainState(state) == lv.DomainShutoff || lv.DomainState(state) == lv.DomainCrashed
 }
 
 // handOver makes the machine an execution's own.
