@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -103,12 +104,15 @@ type Machines struct {
 
 // Limits bounds one execution; 0 leaves the default.
 type Limits struct {
-	Time          time.Duration `yaml:"time"`
-	Boot          time.Duration `yaml:"boot"`
-	Setup         time.Duration `yaml:"setup"`
-	Log           Size          `yaml:"log"`
-	Artifacts     Size          `yaml:"artifacts"`
-	ArtifactFiles int           `yaml:"artifact_files"`
+	Time  time.Duration `yaml:"time"`
+	Boot  time.Duration `yaml:"boot"`
+	Setup time.Duration `yaml:"setup"`
+	// Retries is how long to wait before each further attempt at an execution of
+	// which nobody could tell how it would end: no machine, no clone.
+	Retries       []time.Duration `yaml:"retries"`
+	Log           Size            `yaml:"log"`
+	Artifacts     Size            `yaml:"artifacts"`
+	ArtifactFiles int             `yaml:"artifact_files"`
 }
 
 // Log says how the server's own log looks.
@@ -153,7 +157,8 @@ func Default() Config {
 			Kind: "libvirt", Image: "debian-12", Count: 2, KVM: "auto", Held: 2,
 			Templates: "on", TemplateAge: 24 * time.Hour, TemplateRoom: 8 << 30, Waiting: -1,
 		},
-		Log: Log{Level: "info"},
+		Limits: Limits{Retries: []time.Duration{2 * time.Second, 15 * time.Second, time.Minute}},
+		Log:    Log{Level: "info"},
 	}
 }
 
@@ -268,6 +273,8 @@ func (c *Config) Validate() error {
 		return errors.New("limits: a time is negative: write it as 90s, 10m or 2h")
 	case c.Limits.ArtifactFiles < 0:
 		return errors.New("limits.artifact_files: is negative")
+	case len(c.Limits.Retries) > 9 || slices.ContainsFunc(c.Limits.Retries, func(d time.Duration) bool { return d < 0 || d > time.Hour }):
+		return errors.New("limits.retries: write at most nine times of at most 1h, such as [2s, 15s, 1m]")
 	case c.Machines.Kind != "libvirt" && c.Machines.Kind != "local":
 		return fmt.Errorf("machines.kind: %q is unknown: write libvirt or local", c.Machines.Kind)
 	case c.Machines.Count < 1 || c.Machines.Count > 1000:

@@ -23,16 +23,17 @@ type Worker struct {
 	Page     func(kind, id string) string
 	Log      zerolog.Logger
 	Finished func() // told after each verdict: reports are owed now
+	// Retries is how long to wait before each further attempt at an execution
+	// that failed for reasons of ours; after as many its verdict is an error.
+	Retries []time.Duration
 }
 
 const (
-	// maxFailures is how often an execution may fail for reasons of ours before
-	// its verdict is an error.
-	maxFailures = 3
 	// maxAttempts ends an execution that takes its runner down each time.
 	maxAttempts = 10
-	retryDelay  = 2 * time.Second
-	storeTime   = 30 * time.Second
+	// pause is before trying again what is not the execution's own trouble.
+	pause     = 2 * time.Second
+	storeTime = 30 * time.Second
 )
 
 // Run works on one execution after the other until ctx ends.
@@ -42,7 +43,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		if err != nil {
 			if ctx.Err() == nil {
 				w.Log.Error().Err(err).Msg("cannot take an execution from the queue")
-				NewSignal().wait(ctx, retryDelay)
+				NewSignal().wait(ctx, pause)
 			}
 			continue
 		}
@@ -72,9 +73,9 @@ func (w *Worker) work(ctx context.Context, lease Lease) {
 		err = lease.Done(answer)
 	case err != nil:
 		log.Error().Err(err).Msg("cannot see the execution through")
-		err = lease.Release(answer, retryDelay)
-	case again:
-		err = lease.Release(answer, retryDelay)
+		err = lease.Release(answer, pause)
+	case again > 0:
+		err = lease.Release(answer, again)
 	default:
 		err = lease.Done(answer)
 	}
@@ -87,12 +88,12 @@ func (w *Worker) work(ctx context.Context, lease Lease) {
 // worker's, whose answer alone counts.
 var errTakenOver = errors.New("another worker has taken over")
 
-// attempt begins the execution, runs it and concludes it; again asks for
-// another attempt.
-func (w *Worker) attempt(ctx context.Context, lease Lease, log zerolog.Logger) (again bool, err error) {
+// attempt begins the execution, runs it and concludes it; again, if not 0, asks
+// for another attempt after so long.
+func (w *Worker) attempt(ctx context.Context, lease Lease, log zerolog.Logger) (again time.Duration, err error) {
 	x, err := w.Store.Begin(ctx, lease.Execution(), lease.Redelivered())
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	log = log.With().Str("package", x.Package).Str("check", x.Check).Int("attempt", x.Attempt).Logger()
 	log.Info().Str("item", x.Item).Msg("execution begun")
@@ -104,10 +105,10 @@ func (w *Worker) attempt(ctx context.Context, lease Lease, log zerolog.Logger) (
 			return w.Store.Step(ctx, x.ID, run)
 		})
 		if err != nil && (errors.Is(err, assay.ErrFenced) || held.Err() != nil && ctx.Err() == nil) {
-			return false, fmt.Errorf("%w: %v", errTakenOver, err)
+			return 0, fmt.Errorf("%w: %v", errTakenOver, err)
 		}
 		if err != nil {
-			return false, err
+			return 0, err
 		}
 	}
 	again, err = w.conclude(context.WithoutCancel(ctx), x, c, log)
@@ -119,29 +120,30 @@ func (w *Worker) attempt(ctx context.Context, lease Lease, log zerolog.Logger) (
 
 // conclude writes the verdict down, or puts the execution back on the queue
 // when the attempt says nothing about the check.
-func (w *Worker) conclude(ctx context.Context, x assay.Execution, c assay.Conclusion, log zerolog.Logger) (again bool, err error) {
+func (w *Worker) conclude(ctx context.Context, x assay.Execution, c assay.Conclusion, log zerolog.Logger) (again time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
 	if c.Retry {
 		failures, err := w.Store.Retry(ctx, x.ID, x.Attempt, c.Reason)
 		if err != nil {
-			return false, err
+			return 0, err
 		}
-		if failures < maxFailures {
-			log.Warn().Str("reason", c.Reason).Int("failures", failures).Msg("execution will be tried again")
-			return true, nil
+		if failures <= len(w.Retries) {
+			after := max(w.Retries[failures-1], time.Millisecond)
+			log.Warn().Str("reason", c.Reason).Int("failures", failures).Dur("after", after).Msg("execution will be tried again")
+			return after, nil
 		}
 		c.Reason = fmt.Sprintf("%s (tried %d times)", c.Reason, failures)
 	}
 	x.State, x.Verdict, x.Reason = assay.StateFinished, c.Verdict, c.Reason
 	commented, err := w.Store.CommentSent(ctx, x.Target)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	if err := w.Store.Conclude(ctx, x.ID, x.Attempt, c, FinalReports(x, w.Page, commented)); err != nil {
-		return false, err
+		return 0, err
 	}
 	log.Info().Str("verdict", string(c.Verdict)).Str("reason", c.Reason).Msg("execution finished")
 	w.Finished()
-	return false, nil
+	return 0, nil
 }

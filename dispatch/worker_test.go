@@ -42,6 +42,7 @@ type oneLease struct {
 	lost   context.CancelFunc
 	life   context.Context
 	answer string
+	after  time.Duration
 }
 
 func newLease(t *testing.T) *oneLease {
@@ -50,13 +51,17 @@ func newLease(t *testing.T) *oneLease {
 	return l
 }
 
-func (l *oneLease) Execution() string                            { return "x" }
-func (l *oneLease) Redelivered() bool                            { return false }
-func (l *oneLease) Keep(context.Context)                         {}
-func (l *oneLease) Context(context.Context) context.Context      { return l.life }
-func (l *oneLease) Done(context.Context) error                   { l.answer += "done"; return nil }
-func (l *oneLease) Abandon()                                     { l.answer += "abandoned" }
-func (l *oneLease) Release(context.Context, time.Duration) error { l.answer += "released"; return nil }
+func (l *oneLease) Execution() string                       { return "x" }
+func (l *oneLease) Redelivered() bool                       { return false }
+func (l *oneLease) Keep(context.Context)                    {}
+func (l *oneLease) Context(context.Context) context.Context { return l.life }
+func (l *oneLease) Done(context.Context) error              { l.answer += "done"; return nil }
+func (l *oneLease) Abandon()                                { l.answer += "abandoned" }
+func (l *oneLease) Release(_ context.Context, after time.Duration) error {
+	l.answer += "released"
+	l.after = after
+	return nil
+}
 
 func TestWorkerAnswersForItsLease(t *testing.T) {
 	passed := assay.Conclusion{Verdict: assay.VerdictPassed, Reason: "fine"}
@@ -68,13 +73,15 @@ func TestWorkerAnswersForItsLease(t *testing.T) {
 		err     error
 		lost    bool
 		answer  string
+		after   time.Duration
 		verdict assay.Verdict
 	}{
 		{summary: "a verdict", result: passed, answer: "done", verdict: "passed"},
 		{summary: "begun by another", store: workStore{begin: assay.ErrFenced}, answer: "done"},
 		{summary: "finished already", store: workStore{begin: assay.ErrFinished}, answer: "done"},
-		{summary: "the store does not answer", store: workStore{begin: errors.New("disk full")}, answer: "released"},
-		{summary: "trouble, the first time", result: trouble, answer: "released"},
+		{summary: "the store does not answer", store: workStore{begin: errors.New("disk full")}, answer: "released", after: pause},
+		{summary: "trouble, the first time", result: trouble, answer: "released", after: time.Second},
+		{summary: "trouble, the second time", store: workStore{failures: 1}, result: trouble, answer: "released", after: time.Minute},
 		{summary: "trouble, the third time", store: workStore{failures: 2}, result: trouble, answer: "done", verdict: "errored"},
 		{summary: "fenced while it ran", err: assay.ErrFenced, answer: "abandoned"},
 		{summary: "fenced at the end", store: workStore{conclude: assay.ErrFenced}, result: passed, answer: "abandoned", verdict: "passed"},
@@ -85,6 +92,7 @@ func TestWorkerAnswersForItsLease(t *testing.T) {
 			lease := newLease(t)
 			w := &Worker{
 				Store: &tt.store, Page: page, Log: zerolog.Nop(), Finished: func() {},
+				Retries: []time.Duration{time.Second, time.Minute},
 				Execute: func(context.Context, assay.Execution, func(context.Context, assay.StepRun) error) (assay.Conclusion, error) {
 					if tt.lost {
 						lease.lost()
@@ -93,7 +101,7 @@ func TestWorkerAnswersForItsLease(t *testing.T) {
 				},
 			}
 			w.work(t.Context(), lease)
-			if lease.answer != tt.answer || tt.store.verdict.Verdict != tt.verdict {
+			if lease.answer != tt.answer || lease.after != tt.after || tt.store.verdict.Verdict != tt.verdict {
 				t.Errorf("answered %q with verdict %q, want %q with %q", lease.answer, tt.store.verdict.Verdict, tt.answer, tt.verdict)
 			}
 			if tt.verdict != "" && len(tt.store.reports) == 0 {

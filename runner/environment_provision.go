@@ -142,6 +142,9 @@ func (p *provision) install(ctx context.Context, e Environment) error {
 // the end of it when that is long.
 func (p *provision) run(ctx context.Context, step envStep) (string, error) {
 	said := &outputTail{next: p.options.Output}
+	if step.kind == kindOurs {
+		said.next = nil // it tells nobody anything but us
+	}
 	cmd := step.command()
 	cmd.Stdout, cmd.Stderr = said, said
 	exit, err := p.machine.Run(ctx, cmd)

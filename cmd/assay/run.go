@@ -223,13 +223,13 @@ func runOne(ctx context.Context, e *env, machines runner.Machines, t target, o r
 	if !o.vm {
 		sayMissing(e, t.formula)
 	}
-	kept := &kept{env: e, execution: x.ID, flag: o.keep}
-	job.Keep = kept.take
+	stays := &kept{env: e, execution: x.ID, flag: o.keep}
+	job.Keep = stays.take
 	c, err := newRunner(config.Default(), machines).Run(ctx, job)
 	if err != nil {
-		return c, errors.Join(err, kept.give(), removeEmpty(artifacts))
+		return c, errors.Join(err, stays.give(), removeEmpty(artifacts))
 	}
-	return c, errors.Join(sayEnd(e, t.formula, c, artifacts), kept.wait(ctx))
+	return c, errors.Join(sayEnd(e, t.formula, c, artifacts), stays.wait(ctx))
 }
 
 func sayEnd(e *env, f *checks.Formula, c assay.Conclusion, artifacts string) error {

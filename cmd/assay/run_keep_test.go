@@ -90,7 +90,7 @@ func TestSayMissing(t *testing.T) {
 	for environment, want := range map[string]string{
 		"": "",
 		"environment: {image: debian-12, cpus: 2, memory: 1GiB, rpm: [gcc, make], deb: [cpp], setup: ['true', 'false'], network: full}\n": "assay: c asks for what is not set up here, but only with --vm: " +
-			"image debian-12; cpus 2; memory 1.0 GiB; rpm gcc, make; deb cpp; setup (2 commands); network full\n",
+			"image debian-12; cpus 2; memory 1 GiB; rpm gcc, make; deb cpp; setup (2 commands); network full\n",
 	} {
 		f, err := checks.Parse("runtask.yml", []byte(formula("c", "true")+environment))
 		if err != nil {

@@ -177,7 +177,7 @@ func (s *server) loops() ([]func(context.Context) error, error) {
 	}
 	worker := &dispatch.Worker{
 		Store: s.store, Queue: queue{s.bus}, Execute: executor.execute,
-		Page: s.page, Log: s.log, Finished: s.reportWake.Wake,
+		Page: s.page, Log: s.log, Finished: s.reportWake.Wake, Retries: s.cfg.Limits.Retries,
 	}
 	loops := []func(context.Context) error{planner.Run, reporter.Run}
 	for range s.cfg.Machines.Count {

@@ -73,6 +73,7 @@ func newSite(t *testing.T, change func(*config.Config)) *site {
 	s.cfg = config.Default()
 	s.cfg.Listen = "127.0.0.1:0"
 	s.cfg.Data = filepath.Join(s.dir, "data")
+	s.cfg.Limits.Retries = []time.Duration{time.Millisecond, time.Millisecond}
 	s.cfg.Webhook.SecretFiles = []string{secretFile}
 	s.cfg.Packages = []config.Package{{Name: "rpms/*", Checks: s.dir + "/checks/*.git", Source: s.dir + "/rpms/*.git"}}
 	if change != nil {

@@ -84,6 +84,15 @@ func cloudImage(t *testing.T) string {
 	if info, err := os.Stat(disk); err == nil && time.Since(info.ModTime()) < 4*cacheFor {
 		return disk
 	}
+	others, err := filepath.Glob(filepath.Join(filepath.Dir(disk), "test-cloud-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range others { // of recipes of before
+		if info, err := os.Stat(other); err == nil && time.Since(info.ModTime()) > cacheFor {
+			_ = os.Remove(other) // the next one tries again
+		}
+	}
 	var log bytes.Buffer
 	if err := makeCloudImage(t, plan, toolbox{log: &log}, disk); err != nil {
 		t.Fatalf("cannot make a cloud image (`make test` installs what that needs): %v\n%s", err, log.Bytes()[max(0, log.Len()-4096):])
@@ -181,7 +190,7 @@ func bootGuest(t *testing.T, image Image, seed string) *guest {
 	g := &guest{dir: dir, ended: make(chan struct{})}
 	overlay := filepath.Join(dir, "overlay.qcow2")
 	qemuImg(t, "create", "-q", "-f", "qcow2", "-b", image.Disk, "-F", "qcow2", overlay)
-	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 9*time.Minute)
 	command := exec.CommandContext(ctx, "qemu-system-x86_64",
 		"-accel", "tcg", "-machine", "pc", "-cpu", "Nehalem", "-m", "1024", "-nodefaults", "-no-user-config",
 		"-display", "none", "-no-reboot", "-serial", "file:"+filepath.Join(dir, "console"),

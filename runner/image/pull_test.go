@@ -94,11 +94,6 @@ func says(status int) fault {
 	return func(w http.ResponseWriter, _ *http.Request, _ []byte) bool { w.WriteHeader(status); return true }
 }
 
-// instead does something before the file is sent as it is then.
-func instead(do func(w http.ResponseWriter, r *http.Request)) fault {
-	return func(w http.ResponseWriter, r *http.Request, _ []byte) bool { do(w, r); return false }
-}
-
 func sha(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
@@ -265,7 +260,7 @@ func TestPullThatCannotBe(t *testing.T) {
 		"another scheme": {nil, func(o *PullOptions) { o.URL = "file:///etc/shadow" }, "https://"},
 		"no host":        {nil, func(o *PullOptions) { o.URL = "http:///x" }, "https://"},
 		"redirected to file": {faultsOf(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
-			http.Redirect(w, r, "file:///etc/shadow", 302)
+			http.Redirect(w, r, "file:///etc/shadow", http.StatusFound)
 			return true
 		}), nil, "https:// or http://"},
 		"both":    {nil, func(o *PullOptions) { o.Ref = "fedora:42" }, "say what"},
