@@ -93,6 +93,8 @@ type Machines struct {
 	// Waiting is how many forks wait ready at most; -1 for as many as Count.
 	Waiting       int  `yaml:"waiting"`
 	WaitingMemory Size `yaml:"waiting_memory"` // what they may take together; 0 for a quarter of what is free
+	// SelfTest is how often it is proved that machines are kept apart; 0 for never.
+	SelfTest time.Duration `yaml:"selftest"`
 	// Mirrors are address prefixes that environments may be installed from; without
 	// any, those of this host's own package managers.
 	Mirrors []string `yaml:"mirrors"`
@@ -156,6 +158,7 @@ func Default() Config {
 		Machines: Machines{
 			Kind: "libvirt", Image: "debian-12", Count: 2, KVM: "auto", Held: 2,
 			Templates: "on", TemplateAge: 24 * time.Hour, TemplateRoom: 8 << 30, Waiting: -1,
+			SelfTest: time.Hour,
 		},
 		Limits: Limits{Retries: []time.Duration{2 * time.Second, 15 * time.Second, time.Minute}},
 		Log:    Log{Level: "info"},
@@ -269,7 +272,7 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("webhook.unsigned: only allowed on a loopback address, not on %q: set webhook.secret_files", c.Listen)
 	case !filepath.IsAbs(c.Data):
 		return fmt.Errorf("data: %q is not an absolute path", c.Data)
-	case c.Limits.Time < 0 || c.Limits.Boot < 0 || c.Limits.Setup < 0 || c.Machines.TemplateAge < 0:
+	case c.Limits.Time < 0 || c.Limits.Boot < 0 || c.Limits.Setup < 0 || c.Machines.TemplateAge < 0 || c.Machines.SelfTest < 0:
 		return errors.New("limits: a time is negative: write it as 90s, 10m or 2h")
 	case c.Limits.ArtifactFiles < 0:
 		return errors.New("limits.artifact_files: is negative")

@@ -95,7 +95,7 @@ could not be run, 130 interrupted.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		newRunCommand(e), newLintCommand(e), newServeCommand(e), newHookCommand(e),
-		newImageCommand(e), newVMCommand(e), newBenchCommand(e), newEventCommand(e), newDemoCommand(e), newDoctorCommand(e),
+		newImageCommand(e), newVMCommand(e), newTemplateCommand(e), newBenchCommand(e), newEventCommand(e), newDemoCommand(e), newDoctorCommand(e),
 		newVersionCommand(e),
 	)
 	wrapArgs(root)

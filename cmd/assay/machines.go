@@ -62,7 +62,7 @@ func libvirtOptions(cfg config.Config, log zerolog.Logger) libvirt.Options {
 	}
 	return libvirt.Options{
 		URI: cfg.Machines.URI, ImageRoot: imageRoot(cfg), Image: cfg.Machines.Image,
-		Dir: filepath.Join(cfg.Data, "machines"), KVM: cfg.Machines.KVM,
+		Dir: machinesDir(cfg), KVM: cfg.Machines.KVM,
 		BootTimeout: boot, Log: log,
 		Templates: cfg.Machines.Templates, TemplateAge: cfg.Machines.TemplateAge, TemplateRoom: int64(cfg.Machines.TemplateRoom),
 		SetupTimeout: cfg.Limits.Setup, Packages: packagesFrom(cfg),

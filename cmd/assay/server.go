@@ -22,6 +22,7 @@ import (
 	"github.com/assay-ci/assay/repo"
 	"github.com/assay-ci/assay/results"
 	"github.com/assay-ci/assay/runner"
+	"github.com/assay-ci/assay/runner/libvirt"
 	"github.com/assay-ci/assay/web"
 	"github.com/assay-ci/assay/webhook"
 )
@@ -43,6 +44,8 @@ type server struct {
 	planWake   dispatch.Signal
 	reportWake dispatch.Signal
 
+	metrics *metrics
+
 	closers []func() error // in the order of opening
 }
 
@@ -53,7 +56,7 @@ type machineOpener func(context.Context, config.Config, zerolog.Logger) (runner.
 // newServer opens everything, in the order in which it is needed. Close it
 // whatever Run returns.
 func newServer(ctx context.Context, cfg config.Config, log zerolog.Logger, open machineOpener) (s *server, err error) {
-	s = &server{cfg: cfg, log: log, planWake: dispatch.NewSignal(), reportWake: dispatch.NewSignal()}
+	s = &server{cfg: cfg, log: log, planWake: dispatch.NewSignal(), reportWake: dispatch.NewSignal(), metrics: newMetrics()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -91,6 +94,9 @@ func newServer(ctx context.Context, cfg config.Config, log zerolog.Logger, open 
 		return s, err
 	}
 	s.machines = machines
+	if m, ok := machines.(*libvirt.Machines); ok {
+		s.metrics.registry.MustRegister(machineCollector{m})
+	}
 	s.closers = append(s.closers, closeMachines)
 	return s, nil
 }
@@ -176,14 +182,14 @@ func (s *server) loops() ([]func(context.Context) error, error) {
 		Forge: func(address string) (dispatch.Forge, error) { return forges.For(address) },
 	}
 	worker := &dispatch.Worker{
-		Store: s.store, Queue: queue{s.bus}, Execute: executor.execute,
+		Store: s.store, Queue: queue{s.bus}, Execute: s.metrics.counted(executor.execute),
 		Page: s.page, Log: s.log, Finished: s.reportWake.Wake, Retries: s.cfg.Limits.Retries,
 	}
 	loops := []func(context.Context) error{planner.Run, reporter.Run}
 	for range s.cfg.Machines.Count {
 		loops = append(loops, worker.Run)
 	}
-	return append(loops, s.sweepSpools, s.reap), nil
+	return append(loops, s.sweepSpools, s.reap, s.selftest), nil
 }
 
 func packagesOf(cfg config.Config) dispatch.Packages {
@@ -210,6 +216,7 @@ func (s *server) handler() (http.Handler, error) {
 		},
 		Inbox: s.store, Log: s.log, PublicURL: s.url, Wake: s.planWake.Wake,
 	})
+	router.Handle("/metrics", s.metrics.handler()).Methods(http.MethodGet)
 	err := web.Register(router, web.Options{
 		Store: s.store, Files: pageFiles{s.store.Files(), s.store}, Log: s.log, Version: version().Version,
 		Ping: func(ctx context.Context) error { _, err := s.store.Events(ctx, 1); return err },

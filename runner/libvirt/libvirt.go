@@ -109,7 +109,7 @@ func Open(ctx context.Context, options Options) (*Machines, error) {
 		proof: proof{turn: make(chan struct{}, 1)}, fates: newFates(), warned: map[string]bool{},
 		alarm: newAlarm(options.Dir, options.Log),
 		keeper: &template.Keeper{
-			Store:  template.Store{Root: filepath.Join(options.Dir, templatesDir), Budget: options.TemplateRoom},
+			Store:  TemplateStore(options.Dir, options.TemplateRoom),
 			MaxAge: options.TemplateAge,
 		},
 	}
@@ -134,10 +134,16 @@ func Open(ctx context.Context, options Options) (*Machines, error) {
 	return m, nil
 }
 
+// TemplateStore is where machines below a directory have their templates.
+func TemplateStore(dir string, room int64) template.Store {
+	return template.Store{Root: filepath.Join(dir, templatesDir), Budget: room}
+}
+
 // begin starts what runs beside the machines, until Close.
 func (m *Machines) begin() {
 	ctx, stop := context.WithCancel(m.base)
 	m.stop = stop
+	m.prune("")
 	m.owned.Go(func() { m.fates.watch(ctx, &m.daemon) })
 	if m.pool == nil {
 		return

@@ -65,6 +65,7 @@ func (m *Machines) Reap(ctx context.Context) ([]Reaped, error) {
 		reaped = append(reaped, got...)
 		failed = errors.Join(failed, err)
 	}
+	m.stats.reaped.Add(int64(len(reaped)))
 	return reaped, failed
 }
 

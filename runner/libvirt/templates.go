@@ -84,7 +84,8 @@ func (m *Machines) maker(w want) template.Maker {
 			return t, fmt.Errorf("cannot make a template of %s: %w", w.img.Name, err)
 		}
 		m.stats.templatesMade.Add(1)
-		return t, m.replaced(t)
+		m.replaced(t)
+		return t, nil
 	}
 }
 

@@ -76,16 +76,20 @@ func (m *Machines) waitingFor(key string, t template.Template) {
 
 // replaced gives back what waits for an older template of the same key, and
 // makes room.
-func (m *Machines) replaced(t template.Template) error {
+func (m *Machines) replaced(t template.Template) {
 	m.waitingFor(t.Key, t)
-	evicted, err := m.keeper.Store.Prune(t.Key)
+	m.prune(t.Key)
+}
+
+// prune removes templates that nothing will be forked from.
+func (m *Machines) prune(keep string) {
+	evicted, err := m.keeper.Store.Prune(keep)
 	for _, key := range evicted {
 		m.log.Info().Str("template", key).Msg("removed the template that was not used for longest: the others need the room")
 	}
 	if err != nil {
 		m.log.Warn().Err(err).Msg("cannot tidy up the templates")
 	}
-	return nil
 }
 
 func (m *Machines) drop(key string) {
