@@ -1,10 +1,12 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,6 +49,8 @@ type ProvisionError struct {
 	Output  string // the end of what it printed: printable lines, at most 4 KiB
 	Mistake bool   // it is the formula's
 	Err     error  // why it has no exit status; may wrap ErrMachineDied or ctx's error
+
+	reason string // the line of output that says most; "" for none
 }
 
 // Error is one line, with the line of output that says most.
@@ -56,29 +60,44 @@ func (e *ProvisionError) Error() string {
 		return text + ": " + clip(printable([]byte(e.Err.Error())), 500)
 	}
 	text += fmt.Sprintf(" exited with %d", e.Exit)
-	if line := tellingLine(e.Output); line != "" {
-		text += ": " + line
+	if e.reason != "" {
+		text += ": " + e.reason
 	}
 	return text
 }
 
 func (e *ProvisionError) Unwrap() error { return e.Err }
 
-// tellingLine is the first line that says what is wrong, else the last.
-func tellingLine(output string) string {
-	last := ""
+// tellingLine is the line that says most: the first that begins as complaints do
+// and has one of the signs in it, else that has a sign, else that complains, else
+// the last.
+func tellingLine(output string, signs []string) string {
+	var ranked [4]string
 	for line := range strings.Lines(output) {
 		if line = strings.TrimSpace(line); line == "" {
 			continue
 		}
-		last = line
-		for _, mark := range []string{"E: ", "ERROR: ", "Error: ", "error: ", "Problem: "} {
-			if strings.HasPrefix(line, mark) {
-				return clip(line, 300)
-			}
+		rank, complains := 3, complains(line)
+		switch sign := containsAny(line, signs); {
+		case sign && complains:
+			rank = 0
+		case sign:
+			rank = 1
+		case complains:
+			rank = 2
+		}
+		if ranked[rank] == "" || rank == 3 {
+			ranked[rank] = line
 		}
 	}
-	return clip(last, 300)
+	return clip(cmp.Or(ranked[:]...), 300)
+}
+
+// complains tells lines that begin as errors of package managers do.
+func complains(line string) bool {
+	return slices.ContainsFunc([]string{"E: ", "ERROR: ", "Error: ", "error: ", "Problem: "}, func(mark string) bool {
+		return strings.HasPrefix(line, mark)
+	})
 }
 
 // commander is a Machine, as far as an installation needs it.
@@ -160,12 +179,20 @@ func (p *provision) run(ctx context.Context, step envStep) (string, error) {
 		}
 	}
 	if exit != 0 || step.kind == kindApt && strings.Contains(output, aptUnreached) {
-		return "", &ProvisionError{
-			Step: step.name, Exit: exit, Mistake: step.kind.isMistake(output),
-			Output: lastOf(output, maxSaid),
-		}
+		return "", step.failure(exit, output)
 	}
 	return output, nil
+}
+
+// failure is the error for a step that failed.
+func (s envStep) failure(exit int, output string) *ProvisionError {
+	e := &ProvisionError{Step: s.name, Exit: exit, Mistake: s.kind.isMistake(output), Output: lastOf(output, maxSaid)}
+	trouble, mistakes := s.kind.signs()
+	if e.Mistake {
+		trouble = mistakes
+	}
+	e.reason = tellingLine(output, trouble)
+	return e
 }
 
 // aptUnreached is what an apt-get says that goes on with old or missing indices.

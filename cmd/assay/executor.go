@@ -29,6 +29,7 @@ type executor struct {
 	files   *results.Files
 	builds  *fetch.Client
 	runner  *runner.Runner
+	holder  *runner.Holder
 	scratch string // emptied at start: a killed attempt's directory lies here
 	image   string // for formulas that name none
 }
@@ -36,7 +37,7 @@ type executor struct {
 // buildLimit bounds what one execution downloads, in bytes.
 const buildLimit = 4 << 30
 
-func newExecutor(cfg config.Config, repos *repo.Cache, files *results.Files, machines runner.Machines) (*executor, error) {
+func newExecutor(cfg config.Config, repos *repo.Cache, files *results.Files, machines runner.Machines, holder *runner.Holder) (*executor, error) {
 	scratch := filepath.Join(cfg.Data, "scratch")
 	if err := errors.Join(local.Remove(scratch), os.MkdirAll(scratch, 0o700)); err != nil {
 		return nil, fmt.Errorf("cannot empty the scratch directory: %w: remove %s by hand", err, scratch)
@@ -45,6 +46,7 @@ func newExecutor(cfg config.Config, repos *repo.Cache, files *results.Files, mac
 		repos: repos, files: files, scratch: scratch, image: cfg.Machines.Image,
 		builds: &fetch.Client{HTTP: &http.Client{Timeout: 30 * time.Minute}, From: cfg.Builds.From, Bytes: buildLimit},
 		runner: newRunner(cfg, machines),
+		holder: holder,
 	}, nil
 }
 
@@ -84,6 +86,7 @@ func (x *executor) attempt(ctx context.Context, e assay.Execution, step func(con
 	}
 	defer log.Close()
 	job := runner.Job{Execution: e, Log: log, Step: step, Vars: itemVars(e)}
+	job.Keep = func(c assay.Conclusion, m runner.Machine) bool { return x.holder.Keep(e.ID, c, m) }
 	job.Console = func(b []byte) error { return x.files.SaveConsole(e.ID, e.Attempt, b) }
 	formula, err := x.prepare(ctx, &job, dir)
 	if ctx.Err() != nil {

@@ -28,6 +28,7 @@ func openMachines(ctx context.Context, cfg config.Config, log zerolog.Logger) (r
 	if options.Waiting = cfg.Machines.Waiting; options.Waiting < 0 {
 		options.Waiting = cfg.Machines.Count
 	}
+	options.Entered = recordAccess(cfg, log)
 	m, err := libvirt.Open(ctx, options)
 	if err != nil {
 		return nil, nil, err

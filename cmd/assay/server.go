@@ -40,6 +40,7 @@ type server struct {
 	repos    *repo.Cache
 	bus      *bus.Bus
 	machines runner.Machines
+	holder   *runner.Holder
 
 	planWake   dispatch.Signal
 	reportWake dispatch.Signal
@@ -98,7 +99,19 @@ func newServer(ctx context.Context, cfg config.Config, log zerolog.Logger, open 
 		s.metrics.registry.MustRegister(machineCollector{m})
 	}
 	s.closers = append(s.closers, closeMachines)
+	s.holder = newHolder(cfg, log)
+	s.closers = append(s.closers, s.holder.Close)
 	return s, nil
+}
+
+// newHolder keeps the machines of executions that ended badly, as configured.
+func newHolder(cfg config.Config, log zerolog.Logger) *runner.Holder {
+	return runner.NewHolder(runner.HolderOptions{
+		Count: cfg.Machines.Held, For: cfg.Machines.Hold,
+		Ended: func(execution string, err error) {
+			log.Info().Err(err).Str("execution", execution).Msg("the machine that was kept is given back")
+		},
+	})
 }
 
 // Close closes what newServer opened, newest first.
@@ -168,7 +181,7 @@ func (s *server) loops() ([]func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	executor, err := newExecutor(s.cfg, s.repos, s.store.Files(), s.machines)
+	executor, err := newExecutor(s.cfg, s.repos, s.store.Files(), s.machines, s.holder)
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assay-ci/assay/runner/attach"
-	"github.com/assay-ci/assay/runner/libvirt"
 )
 
 // door is one machine on this host, and the socket to enter it by.
@@ -88,23 +87,10 @@ func libvirtDoors(cmd *cobra.Command, e *env, file string) ([]door, error) {
 	var doors []door
 	for _, vm := range list {
 		if vm.Execution != "" { // or it is libvirt's own proof of KVM
-			doors = append(doors, door{vm.Name, vm.Execution, vm.State, filepath.Join(machineDir(vm), attach.SocketName)})
+			doors = append(doors, door{vm.Name, vm.Execution, vm.State, filepath.Join(vm.Dir, attach.SocketName)})
 		}
 	}
 	return doors, nil
-}
-
-// machineDir is a machine's private run directory, where package libvirt makes
-// it for this user.
-func machineDir(vm libvirt.Listed) string {
-	run := os.Getenv("XDG_RUNTIME_DIR")
-	if uid := os.Getuid(); uid == 0 {
-		run = "/run"
-	} else if run == "" {
-		run = fmt.Sprintf("/run/user/%d", uid)
-	}
-	id, _, _ := strings.Cut(strings.TrimPrefix(vm.Name, "assay-"), "-")
-	return filepath.Join(run, "assay", vm.Owner, "m-"+id)
 }
 
 // vmShell enters one of the machines.

@@ -23,6 +23,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/assay-ci/assay/runner"
+	"github.com/assay-ci/assay/runner/attach"
 	"github.com/assay-ci/assay/runner/image"
 	"github.com/assay-ci/assay/runner/pool"
 	"github.com/assay-ci/assay/runner/template"
@@ -46,7 +47,10 @@ type Options struct {
 	SetupTimeout time.Duration // how long an environment may take to install; 30 min
 	// Packages is asked, when the first environment is installed, for the way to
 	// packages; nil for none.
-	Packages      func(context.Context) (Packages, error)
+	Packages func(context.Context) (Packages, error)
+	// Entered is told when somebody begins to run something in an execution's
+	// machine, and when that ends; it may be nil.
+	Entered       func(execution string, a attach.Access)
 	Waiting       int   // how many forks may wait to be asked for; 0 for none
 	WaitingMemory int64 // bytes that they may take together; 0 for a quarter of what is free
 	Log           zerolog.Logger

@@ -39,6 +39,8 @@ type Machine struct {
 	introduced bool  // knows its name; only whoever owns the machine asks
 	conn       *conn // the domain lives with it; nil until there may be one
 
+	shutDoor func() // lets nobody in any more; nil while nobody could come
+
 	mu      sync.Mutex
 	guest   *sshconn.Machine // nil until the agent answered
 	closed  bool
@@ -122,6 +124,9 @@ func (one *Machine) Close() error {
 		return nil
 	}
 	one.closed = true
+	if one.shutDoor != nil {
+		one.shutDoor()
+	}
 	if one.guest != nil {
 		_ = one.guest.Close() // its watchers are joined; nothing is left to be said to it
 	}
@@ -237,13 +242,15 @@ func (one *Machine) handOver(ctx context.Context, execution string) error {
 	if err := one.introduce(ctx); err != nil {
 		return err
 	}
-	if one.execution == execution {
-		return nil
+	if one.execution != execution {
+		one.mu.Lock()
+		one.execution = execution
+		one.mu.Unlock()
+		if err := one.relabel(ctx); err != nil {
+			return err
+		}
 	}
-	one.mu.Lock()
-	one.execution = execution
-	one.mu.Unlock()
-	return one.relabel(ctx)
+	return one.openDoor()
 }
 
 // relabel writes whose the machine is wherever that is written: for people, since

@@ -281,6 +281,7 @@ type Listed struct {
 	Owner     string `json:"owner"`
 	Ours      bool   `json:"ours"`  // this process is its owner
 	State     string `json:"state"` // "running", "paused", "crashed", "ending"
+	Dir       string `json:"dir"`   // its run directory
 }
 
 // List lists the machines that libvirt has, of all owners, by name.
@@ -298,7 +299,7 @@ func (m *Machines) List(ctx context.Context) ([]Listed, error) {
 	for _, d := range domains {
 		list = append(list, Listed{
 			Name: d.dom.Name, UUID: uuid.UUID(d.dom.UUID).String(), Execution: d.Execution,
-			Owner: d.Owner, Ours: d.Owner == m.owner.id, State: d.state,
+			Owner: d.Owner, Ours: d.Owner == m.owner.id, State: d.state, Dir: d.Dir,
 		})
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })

@@ -120,9 +120,9 @@ func (p policy) decideTunnel(authority, uri string) (target, error) {
 			return target{rule: rule, host: host, port: port, path: "/", tunnel: true}, nil
 		}
 	}
-	what := "the host " + joinHost(host, port) + " is not, with https:// and as a whole"
+	what := "the host " + joinHost(host, port) + " is not with https:// and as a whole, which a tunnel needs,"
 	if known {
-		what = "of that host only some paths are: ask for them with http:// and the proxy speaks TLS to it"
+		what = "of that host only some paths are, and nobody sees into a tunnel: ask with http:// and the proxy speaks TLS; the host as a whole is not"
 	}
 	return target{}, p.refuse("https://"+joinHost(host, port), what)
 }
