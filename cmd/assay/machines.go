@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -63,7 +64,8 @@ func libvirtOptions(cfg config.Config, log zerolog.Logger) libvirt.Options {
 	}
 	return libvirt.Options{
 		URI: cfg.Machines.URI, ImageRoot: imageRoot(cfg), Image: cfg.Machines.Image,
-		Dir: machinesDir(cfg), KVM: cfg.Machines.KVM,
+		Agent: func(arch string) (string, error) { return agentFor(cfg, arch) },
+		Dir:   machinesDir(cfg), KVM: cfg.Machines.KVM,
 		BootTimeout: boot, Log: log,
 		Templates: cfg.Machines.Templates, TemplateAge: cfg.Machines.TemplateAge, TemplateRoom: int64(cfg.Machines.TemplateRoom),
 		SetupTimeout: cfg.Limits.Setup, Packages: packagesFrom(cfg),
@@ -139,6 +141,22 @@ func agentPath(cfg config.Config) (string, error) {
 		return "", fmt.Errorf("cannot find assay-agent beside assay: %w: make build puts it there", err)
 	}
 	return agent, nil
+}
+
+// agentFor finds the agent for guests of an architecture: assay-agent for the
+// host's own, assay-agent-ARCH beside it for others.
+func agentFor(cfg config.Config, arch string) (string, error) {
+	path, err := agentPath(cfg)
+	own, herr := image.HostArchitecture()
+	other, oerr := image.ArchitectureOf(arch)
+	if err = errors.Join(err, herr, oerr); err != nil || own.Name == other.Name {
+		return path, err
+	}
+	path += "-" + other.Name
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("cannot find the agent for %s: %w: make agents builds it", arch, err)
+	}
+	return path, nil
 }
 
 // reapPeriod is how often a server looks for machines that nobody owns.

@@ -46,26 +46,38 @@ func (m *Machines) Boot(ctx context.Context, spec runner.Spec) (runner.Machine, 
 
 // want is what a spec comes to on this host.
 type want struct {
-	spec  runner.Spec
-	img   image.Image
-	accel string
+	spec     runner.Spec
+	img      image.Image
+	accel    string
+	firmware string // path; "" for the machine's own
+	seed     seed   // zero for an image with our agent in it
 }
 
 // want decides image and shape.
 func (m *Machines) want(ctx context.Context, spec runner.Spec) (want, error) {
-	spec, err := m.shape(spec)
+	img, err := m.images.Find(fallback(spec.Image, m.options.Image))
 	if err != nil {
 		return want{}, err
 	}
-	img, err := m.images.Find(spec.Image)
-	if err != nil {
+	if spec.Memory == 0 && !img.Prepared {
+		spec.Memory = foreignMemory
+	}
+	if spec, err = m.shape(spec); err != nil {
 		return want{}, err
 	}
 	if !serves(img.Arch, spec.Arch) {
 		return want{}, fmt.Errorf("cannot boot a machine of %s from the image %s, which is of %s: name another image in the formula", spec.Arch, img.Name, img.Arch)
 	}
+	w := want{spec: spec, img: img}
+	if w.firmware, err = firmware(img); err != nil {
+		return w, err
+	}
+	if w.seed, err = m.seedFor(img); err != nil {
+		return w, err
+	}
 	found, err := m.accelerator(ctx, img)
-	return want{spec, img, found.Accel}, err
+	w.accel = found.Accel
+	return w, err
 }
 
 // boot boots a machine from nothing and makes it what the spec wants.
@@ -139,16 +151,24 @@ func (one *Machine) create(ctx context.Context, w want, s *stage) error {
 	}
 	d := domain{
 		Name: domainName(one.id, one.execution), UUID: one.uuid.String(), Label: l, Accel: w.accel, Arch: w.img.Arch,
+		Firmware: w.firmware, Screen: w.img.Boot != image.BootDirect,
 		CPUs: w.spec.CPUs, Memory: w.spec.Memory, Kernel: w.img.Kernel, Initrd: w.img.Initrd, Cmdline: w.img.Cmdline,
 		Disk: filepath.Join(one.diskDir, diskName), Console: one.consolePath(), Channel: one.socketPath(), User: m.host.user.label(),
 	}
-	base := w.img.Disk
+	base, dir := w.img.Disk, one.diskDir
 	if s != nil {
 		if base, err = s.set(one, &d, w.img); err != nil {
 			return err
 		}
+		dir = s.dir
+	}
+	if err := w.seed.write(dir, &d); err != nil {
+		return err
 	}
 	for _, file := range []string{d.Kernel, d.Initrd, base} {
+		if file == "" {
+			continue
+		}
 		if err := m.host.user.reach(file); err != nil {
 			return err
 		}

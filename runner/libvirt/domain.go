@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"libvirt.org/go/libvirtxml"
+
+	"github.com/assay-ci/assay/runner/image"
 )
 
 // agentPort is the name of the virtio-serial port that the guest's agent serves
@@ -16,6 +18,7 @@ const agentPort = "org.assay.agent.0"
 // Bounds of a machine's shape; a Spec outside of them is refused.
 const (
 	defaultMemory = 512 << 20
+	foreignMemory = 1 << 30 // for images that are not made for so little
 	minMemory     = 64 << 20
 	maxMemory     = 1 << 40
 	maxCPUs       = 255
@@ -35,14 +38,20 @@ type domain struct {
 	Accel   string // accelKVM or accelTCG
 	Arch    string // as the kernel names it: "x86_64"
 	CPUs    int
-	Memory  int64 // bytes
-	Kernel  string
+	Memory  int64  // bytes
+	Kernel  string // "" for the disk's own boot loader
 	Initrd  string
 	Cmdline string
-	Disk    string // the overlay; "" for none
-	Console string // file
-	Channel string // the agent's socket; "" for none
-	User    string // whom QEMU runs as, in the dac model's spelling "+64055:+64055"; "" for ourselves
+	// Firmware is the file of the firmware that boots the disk; "" for the
+	// machine's own.
+	Firmware string
+	Disk     string // the overlay; "" for none
+	Seed     string // a second disk, only to be read; "" for none
+	Ignition string // file with the configuration of a CoreOS; "" for none
+	Screen   bool   // has a graphics card, so that it can be looked at
+	Console  string // file
+	Channel  string // the agent's socket; "" for none
+	User     string // whom QEMU runs as, in the dac model's spelling "+64055:+64055"; "" for ourselves
 	// Memory file: "" for memory of QEMU's own.
 	RAM string
 	// Fork tells that RAM is a template's, of which this machine has a private
@@ -55,7 +64,7 @@ type domain struct {
 
 // xml is the definition that libvirt takes. It depends on nothing but d.
 func (d domain) xml() (string, error) {
-	machine, err := machineType(d.Arch)
+	machine, err := machineOf(d.Arch)
 	if err != nil {
 		return "", err
 	}
@@ -65,25 +74,25 @@ func (d domain) xml() (string, error) {
 	}
 	def := libvirtxml.Domain{
 		Type: d.Accel, Name: d.Name, UUID: d.UUID,
-		Metadata: &libvirtxml.DomainMetadata{XML: label},
-		Memory:   &libvirtxml.DomainMemory{Value: uint(d.Memory >> 10), Unit: "KiB"},
-		VCPU:     &libvirtxml.DomainVCPU{Value: uint(d.CPUs)},
-		OS: &libvirtxml.DomainOS{
-			Type:    &libvirtxml.DomainOSType{Arch: d.Arch, Machine: machine, Type: "hvm"},
-			Kernel:  d.Kernel,
-			Initrd:  d.Initrd,
-			Cmdline: cmdline(d.Cmdline),
-		},
-		Features:   &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}, APIC: &libvirtxml.DomainFeatureAPIC{}},
-		CPU:        d.cpu(),
+		Metadata:   &libvirtxml.DomainMetadata{XML: label},
+		Memory:     &libvirtxml.DomainMemory{Value: uint(d.Memory >> 10), Unit: "KiB"},
+		VCPU:       &libvirtxml.DomainVCPU{Value: uint(d.CPUs)},
+		OS:         d.os(machine),
+		Features:   machine.features(d.Firmware),
+		CPU:        d.cpu(machine),
 		Clock:      &libvirtxml.DomainClock{Offset: "utc"},
 		OnPoweroff: "destroy", OnReboot: "destroy", OnCrash: "destroy",
-		Devices: d.devices(),
+		Devices: d.devices(machine),
 	}
 	if d.Accel == accelTCG {
 		def.Features.TCG = &libvirtxml.DomainFeatureTCG{TBCache: &libvirtxml.DomainFeatureTCGTBCache{Unit: "MiB", Size: translationCache}}
 	}
 	def.QEMUCommandline, def.QEMUCapabilities = d.commandline(), d.capabilities()
+	if d.Ignition != "" {
+		def.SysInfo = []libvirtxml.DomainSysInfo{{FWCfg: &libvirtxml.DomainSysInfoFWCfg{
+			Entry: []libvirtxml.DomainSysInfoEntry{{Name: image.IgnitionKey, File: d.Ignition}},
+		}}}
+	}
 	if d.User != "" {
 		// Ownership is set on purpose: libvirt would give the image's own files to
 		// QEMU's user, and another domain may be using them.
@@ -137,12 +146,63 @@ func (d domain) capabilities() *libvirtxml.DomainQEMUCapabilities {
 	return &libvirtxml.DomainQEMUCapabilities{Del: []libvirtxml.DomainQEMUCapabilitiesEntry{{Name: slowCapability}}}
 }
 
-// machineType is QEMU's machine for an architecture; pc starts quicker than q35.
-func machineType(arch string) (string, error) {
-	if arch == "x86_64" {
-		return "pc", nil
+// machine is what QEMU has for an architecture.
+type machine struct {
+	arch string
+	name string // QEMU's -machine; for x86_64 pc starts quicker than q35
+	cpu  string // emulated; "" for the machine's own
+	acpi bool
+	// serial is the target of the console, where it is not an ISA serial port.
+	serial string
+}
+
+func machines() []machine {
+	return []machine{
+		// Where it is emulated a small processor boots quicker than all that QEMU
+		// could emulate, by a tenth of the time or more: this one is x86-64-v2, what
+		// most distributions ask for.
+		{arch: "x86_64", name: "pc", cpu: "Nehalem", acpi: true},
+		{arch: "aarch64", name: "virt", cpu: "cortex-a57", acpi: true, serial: "system-serial"},
+		{arch: "ppc64le", name: "pseries", serial: "spapr-vio-serial"},
+		{arch: "s390x", name: "s390-ccw-virtio", serial: "sclp-serial"},
+		{arch: "riscv64", name: "virt", serial: "system-serial"},
 	}
-	return "", fmt.Errorf("cannot boot a machine of architecture %q: only x86_64 is known", arch)
+}
+
+func machineOf(arch string) (machine, error) {
+	for _, m := range machines() {
+		if m.arch == arch {
+			return m, nil
+		}
+	}
+	return machine{}, fmt.Errorf("cannot boot a machine of architecture %q: QEMU is not known to have one", arch)
+}
+
+// features: ACPI is UEFI's affair, but where it always was.
+func (m machine) features(firmware string) *libvirtxml.DomainFeatureList {
+	list := &libvirtxml.DomainFeatureList{}
+	if m.acpi && (m.arch == "x86_64" || firmware != "") {
+		list.ACPI = &libvirtxml.DomainFeature{}
+	}
+	if m.arch == "x86_64" {
+		list.APIC = &libvirtxml.DomainFeatureAPIC{}
+	}
+	return list
+}
+
+// os says what is booted: a kernel, or what the firmware finds on the disk.
+func (d domain) os(m machine) *libvirtxml.DomainOS {
+	os := &libvirtxml.DomainOS{Type: &libvirtxml.DomainOSType{Arch: d.Arch, Machine: m.name, Type: "hvm"}}
+	if d.Kernel != "" {
+		os.Kernel, os.Initrd, os.Cmdline = d.Kernel, d.Initrd, cmdline(d.Cmdline)
+		return os
+	}
+	if d.Firmware != "" {
+		// As a ROM: its variables are the machine's, and go with it.
+		os.Loader = &libvirtxml.DomainLoader{Path: d.Firmware, Readonly: "yes", Type: "rom"}
+	}
+	os.BootDevices = []libvirtxml.DomainBootDevice{{Dev: "hd"}}
+	return os
 }
 
 // cmdline makes a kernel that panics end its machine instead of hanging.
@@ -155,28 +215,32 @@ func cmdline(image string) string {
 	return strings.TrimSpace(image + " panic=-1")
 }
 
-// cpu is the processor the guest sees: the host's own where it runs on it. Where
-// it is emulated a smaller one boots quicker than all that QEMU could emulate,
-// by a tenth of the time or more: this one is x86-64-v2, what most distributions
-// ask for.
-func (d domain) cpu() *libvirtxml.DomainCPU {
+// cpu is the processor the guest sees: the host's own where it runs on it.
+func (d domain) cpu(m machine) *libvirtxml.DomainCPU {
 	if d.Accel == accelKVM {
 		return &libvirtxml.DomainCPU{Mode: "host-passthrough", Check: "none", Migratable: "off"}
 	}
+	if m.cpu == "" {
+		return nil
+	}
 	return &libvirtxml.DomainCPU{
 		Mode: "custom", Match: "exact", Check: "none",
-		Model: &libvirtxml.DomainCPUModel{Fallback: "forbid", Value: "Nehalem"},
+		Model: &libvirtxml.DomainCPUModel{Fallback: "forbid", Value: m.cpu},
 	}
 }
 
-// devices are as few as possible: no network, no graphics, no USB, no sound.
-func (d domain) devices() *libvirtxml.DomainDeviceList {
+// devices are as few as possible: no network, no USB, no sound.
+func (d domain) devices(m machine) *libvirtxml.DomainDeviceList {
 	zero := uint(0)
+	target := &libvirtxml.DomainSerialTarget{Port: &zero}
+	if m.serial != "" {
+		target.Type = m.serial
+	}
 	list := &libvirtxml.DomainDeviceList{
 		Controllers: []libvirtxml.DomainController{{Type: "usb", Model: "none"}},
 		Serials: []libvirtxml.DomainSerial{{
 			Source: &libvirtxml.DomainChardevSource{File: &libvirtxml.DomainChardevSourceFile{Path: d.Console}},
-			Target: &libvirtxml.DomainSerialTarget{Port: &zero},
+			Target: target,
 		}},
 		MemBalloon: &libvirtxml.DomainMemBalloon{Model: "none"},
 		RNGs: []libvirtxml.DomainRNG{{
@@ -186,6 +250,12 @@ func (d domain) devices() *libvirtxml.DomainDeviceList {
 	}
 	if d.Disk != "" {
 		list.Disks = []libvirtxml.DomainDisk{disk(d.Disk)}
+	}
+	if d.Seed != "" {
+		list.Disks = append(list.Disks, seedDisk(d.Seed))
+	}
+	if d.Screen {
+		list.Videos = []libvirtxml.DomainVideo{{Model: libvirtxml.DomainVideoModel{Type: "vga"}}}
 	}
 	if d.Channel != "" {
 		list.Channels = []libvirtxml.DomainChannel{{
@@ -209,6 +279,17 @@ func disk(path string) libvirtxml.DomainDisk {
 		},
 		Source: &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: path}},
 		Target: &libvirtxml.DomainDiskTarget{Dev: "vda", Bus: "virtio"},
+	}
+}
+
+// seedDisk is what brings the agent into an image that has none.
+func seedDisk(path string) libvirtxml.DomainDisk {
+	return libvirtxml.DomainDisk{
+		Device:   "disk",
+		Driver:   &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw"},
+		Source:   &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: path}},
+		Target:   &libvirtxml.DomainDiskTarget{Dev: "vdb", Bus: "virtio"},
+		ReadOnly: &libvirtxml.DomainDiskReadOnly{},
 	}
 }
 

@@ -32,6 +32,19 @@ func TestDomainXML(t *testing.T) {
 		{"emulated", func(*domain) {}},
 		{"kvm-system", func(d *domain) { d.Accel, d.User, d.CPUs, d.Memory = accelKVM, "+64055:+64055", 4, 2<<30 }},
 		{"probe", func(d *domain) { d.Accel, d.Disk, d.Channel, d.Label.Execution = accelKVM, "", "", "" }},
+		{"fork", func(d *domain) { d.RAM, d.Fork = "/templates/a,b/ram", true }},
+		{"template", func(d *domain) { d.RAM = "/templates/ram" }},
+		{"bios", func(d *domain) {
+			d.Kernel, d.Initrd, d.Cmdline, d.Seed, d.Screen = "", "", "", "/machines/seed.iso", true
+		}},
+		{"coreos-uefi", func(d *domain) {
+			d.Kernel, d.Initrd, d.Cmdline, d.Ignition, d.Screen = "", "", "", "/machines/seed.ignition", true
+			d.Firmware = "/usr/share/ovmf/OVMF.fd"
+		}},
+		{"aarch64", func(d *domain) {
+			d.Arch, d.Kernel, d.Initrd, d.Cmdline, d.Firmware = "aarch64", "", "", "", "/firmware.fd"
+		}},
+		{"s390x", func(d *domain) { d.Arch = "s390x" }},
 		{"escaped", func(d *domain) {
 			d.Label.Execution, d.Cmdline, d.Disk = `"><evil/>`, `panic=1 a="b"&<c>`, "/machines/<&>.qcow2"
 		}},
@@ -66,8 +79,8 @@ func TestDomainXML(t *testing.T) {
 
 func TestDomainOfAnotherArchitecture(t *testing.T) {
 	d := example()
-	d.Arch = "s390x"
-	if _, err := d.xml(); err == nil || !strings.Contains(err.Error(), `"s390x"`) {
+	d.Arch = "vax"
+	if _, err := d.xml(); err == nil || !strings.Contains(err.Error(), `"vax"`) {
 		t.Errorf("the error is %v", err)
 	}
 }

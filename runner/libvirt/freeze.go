@@ -49,11 +49,13 @@ func (s *stage) set(one *Machine, d *domain, img image.Image) (base string, err 
 	if err := os.Mkdir(s.dir, 0o711); err != nil {
 		return "", fmt.Errorf("cannot make a template's directory: %w", err)
 	}
-	err = errors.Join(
-		linkOrCopy(img.Disk, s.path(baseName)),
-		copyHead(img.Kernel, s.path(kernelName), stubSize),
-		copyHead(img.Initrd, s.path(initrdName), stubSize),
-	)
+	err = linkOrCopy(img.Disk, s.path(baseName))
+	if err == nil && img.Boot == image.BootDirect {
+		err = errors.Join(
+			copyHead(img.Kernel, s.path(kernelName), stubSize),
+			copyHead(img.Initrd, s.path(initrdName), stubSize),
+		)
+	}
 	if err != nil {
 		return "", fmt.Errorf("cannot keep the image for a template: %w", err)
 	}
@@ -215,10 +217,16 @@ func (one *Machine) wake(ctx context.Context, t template.Template) error {
 	}
 	d := domain{
 		Name: domainName(one.id, one.execution), UUID: one.uuid.String(), Label: l, Accel: t.Recipe.Accel, Arch: t.Recipe.Arch,
-		CPUs: t.Recipe.CPUs, Memory: t.Recipe.Memory, Kernel: t.Path(kernelName), Initrd: t.Path(initrdName), Cmdline: t.Recipe.Cmdline,
+		CPUs: t.Recipe.CPUs, Memory: t.Recipe.Memory, Firmware: t.Recipe.Firmware,
 		Disk: overlay, Console: one.consolePath(), Channel: one.socketPath(), User: m.host.user.label(),
 		RAM: t.Path(ramName), Fork: true,
 	}
+	if t.Recipe.Boot == image.BootDirect {
+		d.Kernel, d.Initrd, d.Cmdline = t.Path(kernelName), t.Path(initrdName), t.Recipe.Cmdline
+	} else {
+		d.Screen = true
+	}
+	seed{name: t.Recipe.Seed}.place(t.Dir, &d)
 	one.forked = true
 	if err := one.define(ctx, d, lv.DomainStartPaused); err != nil {
 		return err

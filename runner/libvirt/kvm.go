@@ -57,6 +57,13 @@ func (m *Machines) accelerator(ctx context.Context, img image.Image) (accelFound
 	case "no":
 		return accelFound{accelTCG, "the configuration says so"}, nil
 	}
+	if img.Arch != runtimeArch() {
+		return accelFound{accelTCG, "the host has another architecture"}, nil
+	}
+	img, err := m.provable(img)
+	if err != nil {
+		return accelFound{accelTCG, err.Error()}, nil
+	}
 	select {
 	case m.proof.turn <- struct{}{}:
 		defer func() { <-m.proof.turn }()
@@ -78,6 +85,31 @@ func (m *Machines) accelerator(ctx context.Context, img image.Image) (accelFound
 	m.proof.found = &found
 	m.emulated.Store(!p.OK)
 	return found, nil
+}
+
+// provable is an image with a kernel to prove KVM with: the given one, or the
+// default one.
+func (m *Machines) provable(img image.Image) (image.Image, error) {
+	if img.Boot == image.BootDirect {
+		return img, nil
+	}
+	own, err := m.images.Find(m.options.Image)
+	if err == nil && own.Boot != image.BootDirect {
+		err = fmt.Errorf("%s has no kernel beside its disk", own.Name)
+	}
+	if err != nil {
+		return img, fmt.Errorf("nothing to prove KVM with: %w: build an image with `assay image build`, or set machines.kvm", err)
+	}
+	return own, nil
+}
+
+// runtimeArch is this host's architecture as the kernel names it.
+func runtimeArch() string {
+	arch, err := image.HostArchitecture()
+	if err != nil {
+		return ""
+	}
+	return arch.Name
 }
 
 // recall looks up an earlier proof that still holds, or makes one.

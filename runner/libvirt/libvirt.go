@@ -34,7 +34,10 @@ type Options struct {
 	URI       string // "qemu:///system", "qemu:///session"; "" for the first as root, the second otherwise
 	ImageRoot string // directory of images (package image)
 	Image     string // the image for a Spec that names none; "debian-12"
-	Dir       string // where overlays and consoles lie: on a disk with room
+	// Agent finds the agent's program for an architecture, for images that have
+	// none inside; nil where there are only our own images.
+	Agent func(arch string) (path string, err error)
+	Dir   string // where overlays and consoles lie: on a disk with room
 	// RunDir is where sockets and locks lie. Its path must be short; /run/assay as
 	// root, assay below XDG_RUNTIME_DIR otherwise.
 	RunDir      string

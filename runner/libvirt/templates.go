@@ -27,6 +27,7 @@ func (m *Machines) recipe(w want) template.Recipe {
 	}
 	return template.Recipe{
 		Image: w.img.Name, Digest: w.img.Digest, Arch: w.img.Arch, Cmdline: w.img.Cmdline,
+		Boot: w.img.Boot, Firmware: w.firmware, Seed: w.seed.name, Agent: w.seed.digest,
 		CPUs: w.spec.CPUs, Memory: w.spec.Memory, Disk: w.spec.Disk, Network: network, Accel: w.accel,
 		Hypervisor: "qemu " + m.host.qemu, Environment: w.spec.Environment,
 	}

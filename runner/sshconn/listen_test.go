@@ -194,7 +194,7 @@ func TestServeHTTPInMachine(t *testing.T) {
 			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.Copy(w, io.MultiReader(strings.NewReader(r.URL.Path+" "), r.Body))
 			}),
-			ReadHeaderTimeout: 50 * time.Millisecond,
+			ReadHeaderTimeout: time.Second,
 		}
 		done := make(chan error, 1)
 		go func() { done <- server.Serve(l) }()

@@ -48,6 +48,10 @@ type Recipe struct {
 	Image       string             `json:"image"`  // the image's name, for people
 	Digest      string             `json:"digest"` // the image's identity
 	Arch        string             `json:"arch"`
+	Boot        string             `json:"boot"`
+	Firmware    string             `json:"firmware,omitempty"` // path of what boots the disk
+	Seed        string             `json:"seed,omitempty"`     // what brings the agent in: the name of its file
+	Agent       string             `json:"agent,omitempty"`    // digest of the agent that it brings in
 	CPUs        int                `json:"cpus"`
 	Memory      int64              `json:"memory"` // bytes
 	Disk        int64              `json:"disk"`   // bytes; 0 for the image's own
