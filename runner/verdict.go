@@ -17,7 +17,7 @@ func (r *run) conclude(err error) assay.Conclusion {
 	var environment *ProvisionError
 	switch {
 	case errors.As(err, &environment) && environment.Mistake:
-		c.Verdict, c.Reason = assay.VerdictErrored, environment.Error()
+		c.Verdict, c.Reason = assay.VerdictFailed, environment.Error()
 	case errors.As(err, &infra), errors.Is(err, ErrMachineLost):
 		c.Verdict, c.Reason, c.Retry = assay.VerdictErrored, err.Error(), true
 	case errors.Is(err, ErrMachineDied):

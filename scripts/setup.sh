@@ -19,20 +19,32 @@ mmdebstrap          mmdebstrap               mmdebstrap
 fakeroot            fakeroot                 fakeroot
 newuidmap           uidmap                   shadow-utils
 mkfs.ext4           e2fsprogs                e2fsprogs
+prlimit             util-linux               util-linux
+xz                  xz-utils                 xz
 '
 test_needs='
 gcc                 gcc                      gcc
 gcc                 libc6-dev                glibc-devel
 ps                  procps                   procps-ng
+sshd                openssh-server           openssh-server
+grub-mkimage        grub-common              grub2-tools
+/usr/lib/grub/i386-pc/boot.img grub-pc-bin   grub2-pc-modules
 '
 [ "${1:-}" = test ] && needs="$needs$test_needs"
 
 PATH="$PATH:/usr/sbin:/sbin"
 if command -v apt-get >/dev/null; then column=2; elif command -v dnf >/dev/null; then column=3; else column=0; fi
 
+# Where systemd is not init, an init for libvirt's daemon: what is init in a
+# container may take note of a process's end seconds late, and libvirt waits.
+[ -d /run/systemd/system ] || needs="$needs
+tini                tini                     tini
+"
+
 missing=$(echo "$needs" | while read -r program debian fedora; do
     [ -n "$program" ] || continue
     command -v "$program" >/dev/null && continue
+    [ -e "$program" ] && continue
     echo "$program $debian $fedora"
 done)
 
@@ -69,4 +81,8 @@ else
     set -- $sudo dnf
     "$@" install -y --setopt=install_weak_deps=False $packages >"$log" 2>&1
 fi || { tail -n 30 "$log" >&2; echo "cannot install $packages: see above" >&2; exit 1; }
+# The tests start sshd themselves; nobody asked for one on this host.
+case " $packages" in *" openssh-server "*)
+    [ ! -d /run/systemd/system ] || $sudo systemctl disable --now ssh.service ssh.socket sshd.service >/dev/null 2>&1 || true
+esac
 fix_kvm

@@ -113,7 +113,11 @@ func openPackages(ctx context.Context, cfg config.Config) (libvirt.Packages, err
 		}
 	}
 	p, err := proxy.New(proxy.Options{Allow: allow, Cache: filepath.Join(cfg.Data, "packages")})
-	return libvirt.Packages{Proxy: p, PipIndex: index}, err
+	if err != nil {
+		return libvirt.Packages{}, err
+	}
+	settings, err := proxy.AptSettings(ctx)
+	return libvirt.Packages{Proxy: p, PipIndex: index, AptSettings: settings}, err
 }
 
 // imageRoot is where the images lie: shared by everything of one user.

@@ -136,10 +136,16 @@ func (p *program) end(sig syscall.Signal) {
 // build reports a build of rpms/hello.
 func (p *program) build(version, commit string) string {
 	p.site.t.Helper()
+	return p.buildOf("rpms/hello", version, commit)
+}
+
+// buildOf reports a build of a package.
+func (p *program) buildOf(name, version, commit string) string {
+	p.site.t.Helper()
 	ctx, cancel := context.WithTimeout(p.site.t.Context(), patience)
 	defer cancel()
-	receipt, err := postBuild(ctx, p.url, "build-"+version, p.site.secret, buildEvent{
-		Package: "rpms/hello", Version: version, Release: "1.fc42", Commit: commit, BuildID: version,
+	receipt, err := postBuild(ctx, p.url, name+"-"+version, p.site.secret, buildEvent{
+		Package: name, Version: version, Release: "1.fc42", Commit: commit, BuildID: version,
 	})
 	if err != nil {
 		p.site.t.Fatal(err)

@@ -3,15 +3,18 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/assay-ci/assay/config"
+	"github.com/assay-ci/assay/runner"
 )
 
 // The tests here boot real virtual machines; make test has built the image.
@@ -215,49 +218,118 @@ func TestKilledDuringBootAndStep(t *testing.T) {
 	}
 }
 
+// hostileCheck is a check that does its worst, and what becomes of it.
+type hostileCheck struct {
+	command, verdict, reason string
+	timeout                  string // "" for a time in which it ends by itself
+}
+
+func hostileChecks() map[string]hostileCheck {
+	const look = `the check took its machine down during step 1 "look"`
+	return map[string]hostileCheck{
+		"loops-for-ever":  {"while :; do :; done", "failed", "timed out: the check may take 20s", "20s"},
+		"sleeps-for-ever": {"sleep infinity", "failed", "timed out: the check may take 20s", "20s"},
+		"fills-the-disk": {
+			"fallocate -l $(df --output=avail -B1 / | tail -n 1) /bulk; cat /dev/zero > /filler", "failed", "No space left on device", "",
+		},
+		"fills-memory":   {"tail /dev/zero", "failed", "exited with 137", ""},
+		"forks-for-ever": {"bomb() { bomb | bomb & }; bomb; sleep 300", "failed", "Cannot fork", "20s"},
+		"prints-a-gig": {
+			"yes 'a line that is printed over and over again' | head -c 1073741824", "failed", "printed more than 4 MiB, the log limit", "",
+		},
+		"powers-off":      {"systemctl poweroff --force --force; sleep 300", "crashed", look, ""},
+		"panics":          {"echo c > /proc/sysrq-trigger; sleep 300", "crashed", look, ""},
+		"kills-the-agent": {"pkill -9 -x assay-agent; sleep 300", "crashed", look, ""},
+		"speaks-garbage": {
+			"systemd-run sh -c 'systemctl stop assay-agent; cat /dev/urandom > /dev/virtio-ports/org.assay.agent.0'; sleep 300", "crashed", look, "",
+		},
+		"removes-everything": {"rm -rf --no-preserve-root /; exit 3", "failed", "exited with 3", "300s"},
+		"sets-the-clock":     {"date -s 2001-01-01; test $(date +%Y) = 2001", "passed", "every step passed", ""},
+		"leaves-a-mess": {
+			`cd ${artifactsdir}; ln -s /etc/shadow link; ln -s .. up; mknod disk b 8 0; mkfifo pipe; truncate -s 1T sparse;` +
+				` echo kept > 0; seq 200000 | xargs touch`, "passed", "every step passed", "600s",
+		},
+	}
+}
+
 // TestHostileChecks lets checks do their worst to their machines. Each ends by
-// itself with the right verdict and reason, and the next one is normal.
+// itself with the right verdict and reason, and the next ones are normal.
 func TestHostileChecks(t *testing.T) {
 	s := newVMSite(t)
-	tests := map[string]struct{ command, verdict, reason string }{
-		"loops-for-ever":   {"while :; do :; done", "failed", "timed out: the check may take 20s"},
-		"fills-the-disk":   {"fallocate -l $(df --output=avail -B1 / | tail -n 1) /bulk; cat /dev/zero > /filler", "failed", "No space left on device"},
-		"forks-for-ever":   {"bomb() { bomb | bomb & }; bomb; sleep 300", "failed", "Cannot fork"},
-		"prints-a-gig":     {"yes 'a line that is printed over and over again' | head -c 1073741824", "failed", "printed more than 4 MiB, the log limit"},
-		"powers-off":       {"systemctl poweroff --force --force; sleep 300", "crashed", `the check took its machine down during step 1 "look"`},
-		"kills-the-agent":  {"pkill -9 -x assay-agent; sleep 300", "crashed", `the check took its machine down during step 1 "look"`},
-		"zz-behaves-again": {"test ! -e /filler", "passed", "every step passed"},
-	}
+	tests := hostileChecks()
 	files := map[string]string{}
 	for name, tt := range tests {
 		text := formula(name, "'"+strings.ReplaceAll(tt.command, "'", "''")+"'")
-		timeout := "20s"
-		if name != "loops-for-ever" && name != "forks-for-ever" {
-			timeout = "100s"
+		if tt.timeout == "" {
+			tt.timeout = "100s"
 		}
-		files[name+"/runtask.yml"] = strings.Replace(text, "actions:", "timeout: "+timeout+"\nactions:", 1)
+		files[name+"/runtask.yml"] = strings.Replace(text, "actions:", "timeout: "+tt.timeout+"\nactions:", 1)
 	}
 	s.commit("checks/hello", "main", files)
+	s.commit("checks/calm", "main", map[string]string{"calm/runtask.yml": formula("calm", "test ! -e /filler && test $(date +%Y) -gt 2001")})
 	commit := s.commit("rpms/hello", "main", map[string]string{"hello": "x"})
+	calm := s.commit("rpms/calm", "main", map[string]string{"calm": "x"})
 	p := s.startProgram(s.config("limits: {log: 4MiB}\n"))
-	event := p.build("1.0", commit)
-	ids := map[string]bool{}
-	until(t, "the executions", func() bool {
-		for _, m := range regexp.MustCompile(`/executions/([0-9a-f-]{36})`).FindAllStringSubmatch(s.fetch(p.url+"/events/"+event), -1) {
-			ids[m[1]] = true
-		}
-		return len(ids) == len(tests)
-	})
-	for id := range ids {
-		var f facts
-		until(t, "the end of "+id, func() bool { f = p.facts(id); return f.Execution.State == "finished" })
+	ids := p.executions(p.build("1.0", commit), len(tests))
+	for _, id := range ids {
+		f := p.finished(id)
 		want := tests[f.Execution.Check]
 		if f.Execution.Verdict != want.verdict || !strings.Contains(f.Execution.Reason, want.reason) || f.Execution.Attempt != 1 {
 			t.Errorf("%s: %s in attempt %d: %s\nwant %s: %s", f.Execution.Check, f.Execution.Verdict, f.Execution.Attempt, f.Execution.Reason, want.verdict, want.reason)
 		}
+		if f.Execution.Check == "leaves-a-mess" {
+			onlyPlainFiles(t, filepath.Join(s.cfg.Data, "executions"), id)
+		}
+	}
+	for i := range 3 {
+		id := p.executions(p.buildOf("rpms/calm", fmt.Sprint(i), calm), 1)[0]
+		if f := p.finished(id); f.Execution.Verdict != "passed" || f.Execution.Attempt != 1 {
+			t.Errorf("after the hostile ones, a calm one: %s in attempt %d: %s", f.Execution.Verdict, f.Execution.Attempt, f.Execution.Reason)
+		}
+		ids = append(ids, id)
 	}
 	p.end(syscall.SIGTERM)
-	for id := range ids {
+	for _, id := range ids {
 		noMachines(t, id)
 	}
+}
+
+// onlyPlainFiles checks what was kept of a hostile tree of artifacts.
+func onlyPlainFiles(t *testing.T, root, id string) {
+	t.Helper()
+	kept := 0
+	err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || !strings.Contains(path, id) || entry.IsDir() {
+			return err
+		}
+		if !entry.Type().IsRegular() {
+			t.Errorf("%s was kept, which is no plain file", path)
+		}
+		kept++
+		return nil
+	})
+	if err != nil || kept < 2 || kept > runner.DefaultLimits().Artifacts.Files+10 {
+		t.Errorf("%d files were kept, %v", kept, err)
+	}
+}
+
+// executions waits until an event has so many executions.
+func (p *program) executions(event string, count int) []string {
+	p.site.t.Helper()
+	ids := map[string]bool{}
+	until(p.site.t, "the executions", func() bool {
+		for _, m := range regexp.MustCompile(`/executions/([0-9a-f-]{36})`).FindAllStringSubmatch(p.site.fetch(p.url+"/events/"+event), -1) {
+			ids[m[1]] = true
+		}
+		return len(ids) == count
+	})
+	return slices.Sorted(maps.Keys(ids))
+}
+
+// finished waits for an execution's end.
+func (p *program) finished(id string) facts {
+	p.site.t.Helper()
+	var f facts
+	until(p.site.t, "the end of "+id, func() bool { f = p.facts(id); return f.Execution.State == "finished" })
+	return f
 }

@@ -69,7 +69,11 @@ func TestShellAtATerminal(t *testing.T) {
 	s.typed("until test \"$(stty size)\" = '44 111'; do :; done; echo new''size\n")
 	s.await(`(newsize)`)
 	s.await(`(ready)`)
-	s.typed("sh -c 'echo up$((1)); sleep 1000'\n")
+	// It is up when it has printed something: a shell that has may still lose ^C.
+	if err := os.WriteFile(filepath.Join(h.dir, "greeting"), []byte("up1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.typed("tail -f greeting\n")
 	s.await(`(up1)`)
 	s.typed("\x03") // reaches the machine, not this process
 	s.await(`(ready)`)
@@ -263,6 +267,10 @@ func TestHostileMachines(t *testing.T) {
 		say   string
 	}{
 		"refuses the command": {exit: -1, say: "cannot start it", serve: func(_ ssh.Channel, requests <-chan *ssh.Request) {
+			ssh.DiscardRequests(requests)
+		}},
+		"closes what was not started": {exit: -1, say: "cannot start it", serve: func(c ssh.Channel, requests <-chan *ssh.Request) {
+			_ = c.Close()
 			ssh.DiscardRequests(requests)
 		}},
 		"says nothing of the end": {exit: -1, say: "the machine is gone", serve: func(c ssh.Channel, requests <-chan *ssh.Request) {

@@ -16,9 +16,12 @@ type relay struct {
 	server *server
 	client ssh.Channel
 	guest  ssh.Channel
-	access Access // ended reads it when carry is over, everything else is serve's
-	begun  bool
-	exit   int // valid when carry is over
+	access Access
+	begun  bool           // something was started
+	exits  chan int       // how it ended, if the machine says so; closed with gone
+	gone   chan struct{}  // closed when the machine has closed the session
+	parts  sync.WaitGroup // heed and carry
+	exit   int            // valid when carry is over
 }
 
 // session serves one channel that a client wants to open, until it is closed on
@@ -31,19 +34,15 @@ func (s *server) session(ctx context.Context, offered ssh.NewChannel, who Access
 		_ = offered.Reject(ssh.ConnectionFailed, printable(err.Error()))
 		return
 	}
-	exits := make(chan int, 1)
-	var parts sync.WaitGroup
-	parts.Go(func() { firstExit(said, exits) })
+	r := &relay{server: s, guest: guest, access: who, exits: make(chan int, 1), gone: make(chan struct{})}
+	r.parts.Go(func() { r.heed(said) })
 	if client, requests, err := offered.Accept(); err == nil { // or the connection is ending
-		r := &relay{server: s, client: client, guest: guest, access: who}
-		parts.Go(func() { r.carry(exits) })
+		r.client = client
 		r.serve(requests)
-		_ = guest.Close() // kills what runs there
-		parts.Wait()
-		r.ended()
 	}
-	_ = guest.Close() // it may be closed
-	parts.Wait()
+	_ = guest.Close() // kills what runs there
+	r.parts.Wait()
+	r.ended()
 }
 
 // serve does what the client asks for until it closes the channel, or is told
@@ -53,11 +52,32 @@ func (r *relay) serve(requests <-chan *ssh.Request) {
 		// A machine without it is no reason to keep anybody out.
 		_, _ = r.guest.SendRequest(agent.DirRequest, true, ssh.Marshal(struct{ Dir string }{dir}))
 	}
-	for request := range requests {
-		ok := r.forward(request)
-		if request.WantReply {
-			_ = request.Reply(ok, nil) // an ending channel ends the loop
+	gone := r.gone
+	for {
+		select {
+		case request, more := <-requests:
+			if !more {
+				return
+			}
+			r.answer(request)
+		case <-gone:
+			if gone = nil; !r.begun { // or carry closes it, when all has been copied
+				_ = r.client.Close()
+			}
 		}
+	}
+}
+
+// answer does what one request asks for. What was started is heard of when the
+// client knows that it was: its end must not overtake the reply.
+func (r *relay) answer(request *ssh.Request) {
+	before := r.begun
+	ok := r.forward(request)
+	if request.WantReply {
+		_ = request.Reply(ok, nil) // an ending channel ends the loop
+	}
+	if r.begun && !before {
+		r.parts.Go(r.carry)
 	}
 }
 
@@ -105,7 +125,7 @@ func (r *relay) ended() {
 
 // carry copies both ways, as fast as the slower side takes it, until the machine
 // has closed its outputs; then it tells the client how it ended.
-func (r *relay) carry(exits <-chan int) {
+func (r *relay) carry() {
 	var outputs, input sync.WaitGroup
 	outputs.Go(func() { _, _ = io.Copy(r.client, r.guest) }) // whichever side ends, the channel does
 	outputs.Go(func() { _, _ = io.Copy(r.client.Stderr(), r.guest.Stderr()) })
@@ -115,7 +135,7 @@ func (r *relay) carry(exits <-chan int) {
 	})
 	outputs.Wait()
 	_ = r.client.CloseWrite()
-	exit, known := <-exits
+	exit, known := <-r.exits
 	if r.exit = -1; known {
 		r.exit = exit
 		_, _ = r.client.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(exit)}))
@@ -124,16 +144,17 @@ func (r *relay) carry(exits <-chan int) {
 	input.Wait()
 }
 
-// firstExit takes what the machine says about a session until it closes it, and
-// leaves how it ended in exits. Nothing holds it up: what a hostile machine says
-// besides must not pile up before its other channels.
-func firstExit(said <-chan *ssh.Request, exits chan<- int) {
-	defer close(exits)
+// heed takes what the machine says about a session until it closes it, and leaves
+// how it ended in exits. Nothing holds it up: what a hostile machine says besides
+// must not pile up before its other channels.
+func (r *relay) heed(said <-chan *ssh.Request) {
+	defer close(r.gone)
+	defer close(r.exits)
 	known := false
 	for request := range said {
 		if exit, ok := agent.ExitCode(request.Type, request.Payload); ok && !known {
 			known = true
-			exits <- exit // there is room for one
+			r.exits <- exit // there is room for one
 		}
 		if request.WantReply {
 			_ = request.Reply(false, nil) // an ending channel ends the loop

@@ -14,6 +14,8 @@ import (
 type Packages struct {
 	Proxy    *proxy.Proxy
 	PipIndex string // see runner.ProvisionOptions
+
+	AptSettings []string
 }
 
 // guestProxy is where the proxy listens in the guest: any free port.
@@ -40,7 +42,7 @@ func (m *Machines) provision(ctx context.Context, one *Machine, w want) (err err
 	served := make(chan error, 1)
 	go func() { served <- packages.Proxy.WithLog(tellRefusals(w.spec)).Serve(serving, listener) }()
 	err = runner.Provision(ctx, one, w.spec.Environment, runner.ProvisionOptions{
-		Proxy: listener.Addr().String(), PipIndex: packages.PipIndex,
+		Proxy: listener.Addr().String(), PipIndex: packages.PipIndex, AptSettings: packages.AptSettings,
 		Timeout: m.options.SetupTimeout, Tell: func(line string) { w.spec.Say("%s", line) },
 	})
 	stop()

@@ -26,6 +26,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -65,11 +66,13 @@ type Recipe struct {
 // Key is equal for equal recipes: 16 hexadecimal digits.
 func (r Recipe) Key() string {
 	r.Image = "" // the same image under another name is the same image
+	environment := r.Environment.Encode() // in which the order of packages is no difference
+	r.Environment = runner.Environment{}
 	text, err := json.Marshal(r)
 	if err != nil {
 		panic(err) // strings and numbers only
 	}
-	sum := sha256.Sum256(append([]byte{formatVersion}, text...))
+	sum := sha256.Sum256(slices.Concat([]byte{formatVersion}, text, environment))
 	return hex.EncodeToString(sum[:8])
 }
 
