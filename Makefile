@@ -22,6 +22,10 @@ build: ## build assay and the guest's agent into bin/
 	@# Without the commit in it: an image is made anew only when the agent changed.
 	@CGO_ENABLED=0 $(GO) build $(FLAGS) -buildvcs=false -o $(BIN)/ ./cmd/assay-agent
 
+.PHONY: soak
+soak: setup-test build image ## 200 executions, four at a time; then again with a killer about
+	$(GO) test -tags soak -run TestSoak -v -timeout 60m -count=1 ./cmd/assay
+
 PREFIX ?= /usr/local
 .PHONY: install
 install: build ## install both programs below PREFIX (/usr/local)
@@ -35,7 +39,7 @@ image: setup build ## build the guest image, once
 .PHONY: lint
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
-	$(GO) vet ./...
+	$(GO) vet -tags soak ./...
 	$(GO) tool staticcheck ./...
 
 FUZZTIME ?= 1m

@@ -144,7 +144,7 @@ func (p *program) buildOf(name, version, commit string) string {
 	p.site.t.Helper()
 	ctx, cancel := context.WithTimeout(p.site.t.Context(), patience)
 	defer cancel()
-	receipt, err := postBuild(ctx, p.url, name+"-"+version, p.site.secret, buildEvent{
+	receipt, err := postBuild(ctx, p.url, strings.ReplaceAll(name, "/", ".")+"-"+version, p.site.secret, buildEvent{
 		Package: name, Version: version, Release: "1.fc42", Commit: commit, BuildID: version,
 	})
 	if err != nil {

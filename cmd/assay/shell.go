@@ -86,7 +86,8 @@ func libvirtDoors(cmd *cobra.Command, e *env, file string) ([]door, error) {
 	}
 	var doors []door
 	for _, vm := range list {
-		if vm.Execution != "" { // or it is libvirt's own proof of KVM
+		// Others wait for an execution, prove something, or become templates.
+		if _, err := uuid.Parse(vm.Execution); err == nil {
 			doors = append(doors, door{vm.Name, vm.Execution, vm.State, filepath.Join(vm.Dir, attach.SocketName)})
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -80,7 +81,7 @@ func newSite(t *testing.T, change func(*config.Config)) *site {
 		change(&s.cfg)
 	}
 	for _, name := range []string{"rpms/hello", "checks/hello"} {
-		s.git(s.dir, "init", "-q", "--bare", "--initial-branch=main", s.bare(name))
+		s.repository(name)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -88,6 +89,12 @@ func newSite(t *testing.T, change func(*config.Config)) *site {
 		}
 	})
 	return s
+}
+
+// repository makes one more, empty.
+func (s *site) repository(name string) {
+	s.t.Helper()
+	s.git(s.dir, "init", "-q", "--bare", "--initial-branch=main", s.bare(name))
 }
 
 func (s *site) bare(name string) string { return filepath.Join(s.dir, name+".git") }
@@ -311,6 +318,20 @@ func (s *site) fetch(address string) string {
 	s.t.Helper()
 	_, body := s.request(address)
 	return body
+}
+
+// getPage reads a page of a server that may be away.
+func getPage(address string) (string, error) {
+	resp, err := (&http.Client{Timeout: patience}).Get(address)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", address, resp.Status)
+	}
+	return string(body), err
 }
 
 func (s *site) request(address string) (status int, body string) {
