@@ -26,6 +26,8 @@ type Package struct {
 	Checks string // address of its check repository
 	Source string // address of its own repository, where statuses land; "" if unknown
 	Branch string // check branch to fall back to; "" for the repository's default branch
+	// Network tells that its formulas may ask for a machine with a network.
+	Network bool
 }
 
 // Result is one outcome that a check reported, in ResultsDB's terms

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -51,12 +52,14 @@ type Package struct {
 	Name   string `yaml:"name"`   // "rpms/hello"; one * stands for one path element
 	Checks string `yaml:"checks"` // address of the check repository; * as in name
 	Source string `yaml:"source"` // address of the package's own repository, where statuses land
-	Branch string `yaml:"branch"` // check branch to use when there is none for the release
+	// Network lets its formulas ask for a machine with a network.
+	Network bool   `yaml:"network"`
+	Branch  string `yaml:"branch"` // check branch to use when there is none for the release
 }
 
 // Package is the entry as the rest of the program knows it.
 func (p Package) Package() assay.Package {
-	return assay.Package{Name: p.Name, Checks: p.Checks, Source: p.Source, Branch: p.Branch}
+	return assay.Package{Name: p.Name, Checks: p.Checks, Source: p.Source, Branch: p.Branch, Network: p.Network}
 }
 
 // Forges holds the credentials for each forge.
@@ -98,10 +101,26 @@ type Machines struct {
 	// Mirrors are address prefixes that environments may be installed from; without
 	// any, those of this host's own package managers.
 	Mirrors []string `yaml:"mirrors"`
+	// PrivateNetworks are networks, of those that are nobody's on the internet, that
+	// machines with a network may reach: "10.20.0.0/16".
+	PrivateNetworks []string `yaml:"private_networks"`
 	// Hold is how long the machine of an execution that failed, crashed or errored
 	// is kept for somebody to enter it; 0 for not at all.
 	Hold time.Duration `yaml:"hold"`
 	Held int           `yaml:"held"` // how many are kept at most, besides Count
+}
+
+// Private is PrivateNetworks, read.
+func (m Machines) Private() ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	for i, text := range m.PrivateNetworks {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("machines.private_networks[%d]: %q is no network: write it as 10.20.0.0/16", i, text)
+		}
+		list = append(list, prefix.Masked())
+	}
+	return list, nil
 }
 
 // Limits bounds one execution; 0 leaves the default.
@@ -292,6 +311,9 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("machines.hold: %s is out of range: write 0s to 24h, such as 10m", c.Machines.Hold)
 	case c.Machines.Held < 1 || c.Machines.Held > 100:
 		return fmt.Errorf("machines.held: %d is out of range: write 1 to 100; machines.hold: 0s keeps none", c.Machines.Held)
+	}
+	if _, err := c.Machines.Private(); err != nil {
+		return err
 	}
 	return errors.Join(c.validURL("url", c.URL), c.validURL("forges.github.api", c.Forges.GitHub.API), c.validBuilds())
 }

@@ -25,6 +25,7 @@ type accessLine struct {
 	UID       int        `json:"uid"`
 	PID       int        `json:"pid"`
 	Command   string     `json:"command"` // "" for a shell
+	Terminal  bool       `json:"terminal"`
 	Begun     time.Time  `json:"begun"`
 	Ended     *time.Time `json:"ended,omitempty"`
 	Exit      *int       `json:"exit,omitempty"`
@@ -34,7 +35,7 @@ type accessLine struct {
 func recordAccess(cfg config.Config, log zerolog.Logger) func(string, attach.Access) {
 	path := filepath.Join(cfg.Data, accessName)
 	return func(execution string, a attach.Access) {
-		line := accessLine{Execution: execution, User: a.User, UID: a.UID, PID: a.PID, Command: a.Command, Begun: a.Begun}
+		line := accessLine{Execution: execution, User: a.User, UID: a.UID, PID: a.PID, Command: a.Command, Terminal: a.Terminal, Begun: a.Begun}
 		what := "entered"
 		if !a.Ended.IsZero() {
 			line.Ended, line.Exit, what = &a.Ended, &a.Exit, "left"

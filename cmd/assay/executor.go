@@ -19,6 +19,7 @@ import (
 	"github.com/assay-ci/assay/repo"
 	"github.com/assay-ci/assay/results"
 	"github.com/assay-ci/assay/runner"
+	"github.com/assay-ci/assay/runner/image"
 	"github.com/assay-ci/assay/runner/local"
 )
 
@@ -31,7 +32,10 @@ type executor struct {
 	runner  *runner.Runner
 	holder  *runner.Holder
 	scratch string // emptied at start: a killed attempt's directory lies here
-	image   string // for formulas that name none
+	images  image.Store
+	image   string // for formulas that name none, and items that tell no release
+	// networks tells whether a check repository's formulas may have a network.
+	networks func(checksRepo string) bool
 }
 
 // buildLimit bounds what one execution downloads, in bytes.
@@ -46,7 +50,11 @@ func newExecutor(cfg config.Config, repos *repo.Cache, files *results.Files, mac
 		repos: repos, files: files, scratch: scratch, image: cfg.Machines.Image,
 		builds: &fetch.Client{HTTP: &http.Client{Timeout: 30 * time.Minute}, From: cfg.Builds.From, Bytes: buildLimit},
 		runner: newRunner(cfg, machines),
-		holder: holder,
+		holder: holder, images: images(cfg),
+		networks: func(address string) bool {
+			p, ok := packagesOf(cfg).ByChecks(address)
+			return ok && p.Network
+		},
 	}, nil
 }
 
@@ -97,10 +105,13 @@ func (x *executor) attempt(ctx context.Context, e assay.Execution, step func(con
 		var mistakes checks.Mistakes
 		return assay.Conclusion{
 			Verdict: assay.VerdictErrored, Reason: err.Error(),
-			Retry: !errors.As(err, &mistakes) && !errors.Is(err, fetch.ErrNotAllowed),
+			Retry: !errors.As(err, &mistakes) && !errors.Is(err, fetch.ErrNotAllowed) && !errors.Is(err, errNoNetwork),
 		}, nil
 	}
-	job.Spec = specOf(formula, e, x.image)
+	var note string
+	if job.Spec, note = specOf(formula, e, x.images, x.image); note != "" {
+		runner.NewLog(log, 0, func() {}).Say(0, "%s", note)
+	}
 	return x.runner.Run(ctx, job)
 }
 
@@ -133,6 +144,9 @@ func (x *executor) prepare(ctx context.Context, job *runner.Job, dir string) (*c
 	}
 	formula, err := checks.Parse(e.Path, data)
 	if err != nil {
+		return nil, err
+	}
+	if err := mayNetwork(formula, x.networks(e.ChecksRepo)); err != nil {
 		return nil, err
 	}
 	job.Plan, err = formula.Plan(job.Vars)
@@ -176,18 +190,5 @@ func itemVars(e assay.Execution) assay.Vars {
 	return assay.Vars{
 		assay.VarItem: e.Item, assay.VarType: e.Type, e.Type: e.Item, assay.VarArch: e.Arch,
 		assay.VarUUID: e.ID, assay.VarPackage: e.Package,
-	}
-}
-
-// specOf is the machine that a formula asks for.
-func specOf(f *checks.Formula, e assay.Execution, image string) runner.Spec {
-	env := f.Environment
-	if env.Image != "" {
-		image = env.Image
-	}
-	return runner.Spec{
-		Execution: e.ID, Image: image, Arch: e.Arch,
-		CPUs: env.CPUs, Memory: env.Memory, Disk: env.Disk, Network: env.Network,
-		Environment: runner.Environment{RPM: env.RPM, Deb: env.Deb, Pip: env.Pip, Setup: env.Setup},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -67,10 +68,21 @@ func libvirtOptions(cfg config.Config, log zerolog.Logger) libvirt.Options {
 		Agent: func(arch string) (string, error) { return agentFor(cfg, arch) },
 		Dir:   machinesDir(cfg), KVM: cfg.Machines.KVM,
 		BootTimeout: boot, Log: log,
-		Templates: cfg.Machines.Templates, TemplateAge: cfg.Machines.TemplateAge, TemplateRoom: int64(cfg.Machines.TemplateRoom),
+		PrivateNetworks: private(cfg),
+		Templates:       cfg.Machines.Templates, TemplateAge: cfg.Machines.TemplateAge, TemplateRoom: int64(cfg.Machines.TemplateRoom),
 		SetupTimeout: cfg.Limits.Setup, Packages: packagesFrom(cfg),
 		WaitingMemory: int64(cfg.Machines.WaitingMemory),
 	}
+}
+
+// private are the private networks that machines may reach; a configuration that
+// was read has no mistakes in them.
+func private(cfg config.Config) []netip.Prefix {
+	list, err := cfg.Machines.Private()
+	if err != nil {
+		return nil
+	}
+	return list
 }
 
 // packagesFrom makes the way to packages when it is first asked for: looking at

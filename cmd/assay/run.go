@@ -208,8 +208,13 @@ func runOne(ctx context.Context, e *env, machines runner.Machines, t target, o r
 	if err != nil {
 		return assay.Conclusion{}, err
 	}
+	cfg := config.Default()
+	spec, note := specOf(t.formula, x, images(cfg), cfg.Machines.Image)
+	if note != "" && o.vm && o.image == "" {
+		fmt.Fprintln(e.err, "assay:", note)
+	}
 	job := runner.Job{
-		Execution: x, Plan: plan, Spec: specOf(t.formula, x, o.image), Vars: itemVars(x),
+		Execution: x, Plan: plan, Spec: spec, Vars: itemVars(x),
 		Trees: map[string]string{assay.VarWorkdir: t.dir, assay.VarSources: o.sources, assay.VarBuilds: o.builds},
 		Log:   e.out, Artifacts: artifacts,
 		Console: func(b []byte) error { return os.WriteFile(filepath.Join(artifacts, "console.log"), b, 0o644) },
@@ -225,7 +230,7 @@ func runOne(ctx context.Context, e *env, machines runner.Machines, t target, o r
 	}
 	stays := &kept{env: e, execution: x.ID, flag: o.keep}
 	job.Keep = stays.take
-	c, err := newRunner(config.Default(), machines).Run(ctx, job)
+	c, err := newRunner(cfg, machines).Run(ctx, job)
 	if err != nil {
 		return c, errors.Join(err, stays.give(), removeEmpty(artifacts))
 	}

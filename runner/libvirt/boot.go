@@ -38,7 +38,7 @@ func (m *Machines) Boot(ctx context.Context, spec runner.Spec) (runner.Machine, 
 	if err != nil {
 		return nil, err
 	}
-	if err := one.handOver(ctx, w.spec.Execution); err != nil {
+	if err := one.handOver(ctx, w.spec); err != nil {
 		return nil, errors.Join(err, one.Close())
 	}
 	return one, nil
@@ -124,6 +124,9 @@ func (m *Machines) shape(spec runner.Spec) (runner.Spec, error) {
 	if spec.Memory < minMemory || spec.Memory > maxMemory {
 		return spec, fmt.Errorf("cannot boot a machine with %d bytes of memory: %d to %d are possible", spec.Memory, minMemory, int64(maxMemory))
 	}
+	if spec.Network = fallback(spec.Network, networkNone); spec.Network != networkNone && spec.Network != networkFull {
+		return spec, fmt.Errorf("cannot boot a machine with the network %q: write none or full", spec.Network)
+	}
 	if spec.Disk < 0 {
 		return spec, fmt.Errorf("cannot boot a machine with a disk of %d bytes", spec.Disk)
 	}
@@ -175,6 +178,11 @@ func (one *Machine) create(ctx context.Context, w want, s *stage) error {
 	}
 	if err := one.overlay(ctx, base, d.Disk, w.spec.Disk); err != nil {
 		return err
+	}
+	if w.spec.Network == networkFull {
+		if err := one.plug(&d); err != nil {
+			return err
+		}
 	}
 	return one.define(ctx, d, 0)
 }

@@ -51,6 +51,7 @@ type domain struct {
 	Screen   bool   // has a graphics card, so that it can be looked at
 	Console  string // file
 	Channel  string // the agent's socket; "" for none
+	Network  string // socket of the user-mode network; "" for none
 	User     string // whom QEMU runs as, in the dac model's spelling "+64055:+64055"; "" for ourselves
 	// Memory file: "" for memory of QEMU's own.
 	RAM string
@@ -112,23 +113,43 @@ const ramID = "assay.ram"
 // commandline is what libvirt has no words for: memory in a file of our choosing
 // (QEMU, docs/system/invocation: memory-backend-file), and waiting for a state.
 func (d domain) commandline() *libvirtxml.DomainQEMUCommandline {
-	if d.RAM == "" {
-		return nil
+	var words []string
+	if d.RAM != "" {
+		share := map[bool]string{true: "off", false: "on"}[d.Fork]
+		object := fmt.Sprintf("memory-backend-file,id=%s,size=%dK,share=%s,mem-path=%s", ramID, d.Memory>>10, share, qemuValue(d.RAM))
+		words = append(words, "-object", object, "-machine", "memory-backend="+ramID)
 	}
-	share := "on"
-	if d.Fork {
-		share = "off"
+	if d.Network != "" {
+		words = append(words, d.card()...)
 	}
-	object := fmt.Sprintf("memory-backend-file,id=%s,size=%dK,share=%s,mem-path=%s", ramID, d.Memory>>10, share, qemuValue(d.RAM))
-	words := []string{"-object", object, "-machine", "memory-backend=" + ramID}
 	if d.Fork {
 		words = append(words, "-incoming", "defer")
+	}
+	if len(words) == 0 {
+		return nil
 	}
 	var args []libvirtxml.DomainQEMUCommandlineArg
 	for _, word := range words {
 		args = append(args, libvirtxml.DomainQEMUCommandlineArg{Value: word})
 	}
 	return &libvirtxml.DomainQEMUCommandline{Args: args}
+}
+
+// card is a network card on a network of ours (QEMU 7.2 or later: -netdev stream).
+// A fork finds the card in the same slot. Each machine is alone on its network,
+// so all have the same address.
+func (d domain) card() []string {
+	device := "virtio-net-pci,netdev=assay.net,mac=52:54:00:12:34:56,romfile="
+	switch d.Arch {
+	case "x86_64":
+		device += ",addr=0x1e"
+	case "s390x":
+		device = "virtio-net-ccw,netdev=assay.net,mac=52:54:00:12:34:56"
+	}
+	return []string{
+		"-netdev", "stream,id=assay.net,server=off,addr.type=unix,addr.path=" + qemuValue(d.Network),
+		"-device", device,
+	}
 }
 
 // qemuValue writes a value of an option list, in which a comma is doubled.

@@ -33,6 +33,7 @@ func TestDomainXML(t *testing.T) {
 		{"kvm-system", func(d *domain) { d.Accel, d.User, d.CPUs, d.Memory = accelKVM, "+64055:+64055", 4, 2<<30 }},
 		{"probe", func(d *domain) { d.Accel, d.Disk, d.Channel, d.Label.Execution = accelKVM, "", "", "" }},
 		{"fork", func(d *domain) { d.RAM, d.Fork = "/templates/a,b/ram", true }},
+		{"network", func(d *domain) { d.Network = "/run/assay/o-1b2c3d4e/m-5f6a7b8c/net.sock" }},
 		{"template", func(d *domain) { d.RAM = "/templates/ram" }},
 		{"bios", func(d *domain) {
 			d.Kernel, d.Initrd, d.Cmdline, d.Seed, d.Screen = "", "", "", "/machines/seed.iso", true

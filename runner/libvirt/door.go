@@ -20,7 +20,7 @@ func (one *Machine) openDoor() error {
 	go func() {
 		defer close(done)
 		err := attach.Serve(ctx, listener, attach.Options{
-			Open: one.guest.OpenSession, Dir: guestDir,
+			Open: one.guest.OpenSession, Dir: guestDir + "/check",
 			Record: func(a attach.Access) {
 				if m.options.Entered != nil {
 					m.options.Entered(one.execution, a)

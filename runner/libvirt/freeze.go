@@ -227,6 +227,11 @@ func (one *Machine) wake(ctx context.Context, t template.Template) error {
 		d.Screen = true
 	}
 	seed{name: t.Recipe.Seed}.place(t.Dir, &d)
+	if t.Recipe.Network == networkFull {
+		if err := one.plug(&d); err != nil {
+			return err
+		}
+	}
 	one.forked = true
 	if err := one.define(ctx, d, lv.DomainStartPaused); err != nil {
 		return err

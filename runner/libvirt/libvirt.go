@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -51,6 +52,9 @@ type Options struct {
 	// Packages is asked, when the first environment is installed, for the way to
 	// packages; nil for none.
 	Packages func(context.Context) (Packages, error)
+	// PrivateNetworks are networks that machines with a network may reach, of those
+	// that are nobody's on the internet; none by default.
+	PrivateNetworks []netip.Prefix
 	// Entered is told when somebody begins to run something in an execution's
 	// machine, and when that ends; it may be nil.
 	Entered       func(execution string, a attach.Access)

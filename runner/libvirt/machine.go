@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lv "github.com/digitalocean/go-libvirt"
@@ -39,7 +40,9 @@ type Machine struct {
 	introduced bool  // knows its name; only whoever owns the machine asks
 	conn       *conn // the domain lives with it; nil until there may be one
 
-	shutDoor func() // lets nobody in any more; nil while nobody could come
+	network  *network                     // nil for none
+	listener atomic.Pointer[func(string)] // of what is told while an execution has the machine
+	shutDoor func()                       // lets nobody in any more; nil while nobody could come
 
 	mu      sync.Mutex
 	guest   *sshconn.Machine // nil until the agent answered
@@ -54,6 +57,9 @@ var (
 
 func (one *Machine) socketPath() string  { return filepath.Join(one.runDir, socketName) }
 func (one *Machine) consolePath() string { return filepath.Join(one.diskDir, consoleName) }
+
+// Done is closed when the machine no longer speaks, for whatever reason.
+func (one *Machine) Done() <-chan struct{} { return one.guest.Done() }
 
 // Dir does as runner.Machine says.
 func (one *Machine) Dir() string { return one.guest.Dir() }
@@ -124,6 +130,7 @@ func (one *Machine) Close() error {
 		return nil
 	}
 	one.closed = true
+	one.listener.Store(nil)
 	if one.shutDoor != nil {
 		one.shutDoor()
 	}
@@ -146,6 +153,7 @@ func (one *Machine) Close() error {
 func (one *Machine) bury() {
 	m := one.machines
 	err := one.destroy()
+	one.network.end()
 	if err == nil {
 		err = one.remove()
 	}
@@ -238,7 +246,12 @@ func (one *Machine) gone(ctx context.Context) (bool, error) {
 }
 
 // handOver makes the machine an execution's own.
-func (one *Machine) handOver(ctx context.Context, execution string) error {
+func (one *Machine) handOver(ctx context.Context, spec runner.Spec) error {
+	execution := spec.Execution
+	one.listener.Store(&spec.Tell)
+	if spec.Tell == nil {
+		one.listener.Store(nil)
+	}
 	if err := one.introduce(ctx); err != nil {
 		return err
 	}

@@ -21,14 +21,10 @@ const templatesDir = "templates"
 
 // recipe is what a template for w is made of.
 func (m *Machines) recipe(w want) template.Recipe {
-	network := w.spec.Network
-	if network == "" {
-		network = "none"
-	}
 	return template.Recipe{
 		Image: w.img.Name, Digest: w.img.Digest, Arch: w.img.Arch, Cmdline: w.img.Cmdline,
 		Boot: w.img.Boot, Firmware: w.firmware, Seed: w.seed.name, Agent: w.seed.digest,
-		CPUs: w.spec.CPUs, Memory: w.spec.Memory, Disk: w.spec.Disk, Network: network, Accel: w.accel,
+		CPUs: w.spec.CPUs, Memory: w.spec.Memory, Disk: w.spec.Disk, Network: w.spec.Network, Accel: w.accel,
 		Hypervisor: "qemu " + m.host.qemu, Environment: w.spec.Environment,
 	}
 }
@@ -125,6 +121,11 @@ func (m *Machines) makeTemplate(ctx context.Context, w want) (t template.Templat
 // prepare makes a booted machine what the spec wants. As a template, or with an
 // environment, it waits until the boot is over.
 func (one *Machine) prepare(ctx context.Context, w want, template bool) error {
+	if w.spec.Network == networkFull {
+		if err := one.dial(ctx); err != nil {
+			return err
+		}
+	}
 	if !template && w.spec.Environment.Empty() {
 		return nil
 	}

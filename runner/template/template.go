@@ -65,7 +65,7 @@ type Recipe struct {
 
 // Key is equal for equal recipes: 16 hexadecimal digits.
 func (r Recipe) Key() string {
-	r.Image = "" // the same image under another name is the same image
+	r.Image = ""                          // the same image under another name is the same image
 	environment := r.Environment.Encode() // in which the order of packages is no difference
 	r.Environment = runner.Environment{}
 	text, err := json.Marshal(r)
