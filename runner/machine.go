@@ -93,6 +93,7 @@ var ErrMachineLost = fmt.Errorf("%w, and not of itself", ErrMachineDied)
 type BootError struct {
 	After   time.Duration // how long it was given
 	Console []byte        // the end of what it printed
+	Screen  []byte        // what was on its screen, as PNG; nil for a machine without one
 	Err     error
 }
 

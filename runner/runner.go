@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"path/filepath"
 	"time"
 
 	"github.com/assay-ci/assay"
@@ -190,7 +191,7 @@ func (r *run) boot(ctx context.Context, machines Machines) error {
 		m, err := machines.Boot(ctx, spec)
 		var boot *BootError
 		if errors.As(err, &boot) && r.Console != nil {
-			err = errors.Join(err, r.Console(boot.Console))
+			err = errors.Join(err, r.Console(boot.Console), r.keepScreen(boot.Screen))
 		}
 		if err != nil {
 			return &infraError{err}
@@ -201,6 +202,20 @@ func (r *run) boot(ctx context.Context, machines Machines) error {
 		}
 		return nil
 	})
+}
+
+// screenName is the artifact that shows the screen of a machine that did not come up.
+const screenName = "boot-screen.png"
+
+func (r *run) keepScreen(picture []byte) error {
+	if picture == nil {
+		return nil
+	}
+	if err := os.WriteFile(filepath.Join(r.Artifacts, screenName), picture, 0o644); err != nil {
+		return fmt.Errorf("cannot keep the picture of the machine's screen: %w", err)
+	}
+	r.files = append(r.files, assay.Artifact{Path: screenName, Size: int64(len(picture))})
+	return nil
 }
 
 // leave gives a machine that came up to whoever keeps it, or back. Whatever

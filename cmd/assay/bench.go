@@ -156,6 +156,7 @@ func benchDir(cfg config.Config) (string, error) {
 func (b *bench) open(ctx context.Context, change func(*libvirt.Options)) (*libvirt.Machines, error) {
 	options := b.options
 	change(&options)
+	b.options.Log = zerolog.Nop() // every part would warn of the same
 	return libvirt.Open(ctx, options)
 }
 

@@ -29,7 +29,9 @@ func runMachines(ctx context.Context, e *env, o runOptions) (runner.Machines, fu
 	if err != nil {
 		return nil, nil, err
 	}
-	return openMachines(ctx, config.Default(), log)
+	cfg := config.Default()
+	cfg.Machines.Waiting = 0 // nobody comes after this run
+	return openMachines(ctx, cfg, log)
 }
 
 // sshOptions are for a host of the user's own, with the user's own keys.

@@ -158,6 +158,7 @@ func (one *Machine) create(ctx context.Context, w want, s *stage) error {
 		CPUs: w.spec.CPUs, Memory: w.spec.Memory, Kernel: w.img.Kernel, Initrd: w.img.Initrd, Cmdline: w.img.Cmdline,
 		Disk: filepath.Join(one.diskDir, diskName), Console: one.consolePath(), Channel: one.socketPath(), User: m.host.user.label(),
 	}
+	one.hasScreen = d.Screen
 	base, dir := w.img.Disk, one.diskDir
 	if s != nil {
 		if base, err = s.set(one, &d, w.img); err != nil {
@@ -238,11 +239,15 @@ func domainName(id, execution string) string {
 	return name
 }
 
+// screenWait is how long a picture of a screen may take.
+const screenWait = 10 * time.Second
+
 // await waits until the guest runs commands. When it does not come up the
 // machine is destroyed and the error is a *runner.BootError; when ctx is
 // cancelled first it is that.
 func (one *Machine) await(ctx context.Context) error {
-	limit := one.machines.options.BootTimeout
+	m := one.machines
+	limit := m.options.BootTimeout
 	timed, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	err := one.shake(timed)
@@ -250,12 +255,15 @@ func (one *Machine) await(ctx context.Context) error {
 		return nil
 	}
 	after := time.Since(one.begun)
+	last, done := context.WithTimeout(m.base, screenWait)
+	picture, _ := one.screen(last) // without it the error is still true
+	done()
 	closed := one.Close()
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return errors.Join(fmt.Errorf("cannot boot a machine: %w", ctx.Err()), closed)
 	}
 	console, _ := one.Console(bootConsole) // without it the error is still true
-	return &runner.BootError{After: after, Console: console, Err: errors.Join(err, closed)}
+	return &runner.BootError{After: after, Console: console, Screen: picture, Err: errors.Join(err, closed)}
 }
 
 // shake connects to the guest's agent, again and again until one handshake

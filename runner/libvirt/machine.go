@@ -40,9 +40,10 @@ type Machine struct {
 	introduced bool  // knows its name; only whoever owns the machine asks
 	conn       *conn // the domain lives with it; nil until there may be one
 
-	network  *network                     // nil for none
-	listener atomic.Pointer[func(string)] // of what is told while an execution has the machine
-	shutDoor func()                       // lets nobody in any more; nil while nobody could come
+	hasScreen bool
+	network   *network                     // nil for none
+	listener  atomic.Pointer[func(string)] // of what is told while an execution has the machine
+	shutDoor  func()                       // lets nobody in any more; nil while nobody could come
 
 	mu      sync.Mutex
 	guest   *sshconn.Machine // nil until the agent answered
