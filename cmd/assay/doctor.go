@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -206,6 +207,24 @@ func findLibvirt(ctx context.Context, cfg config.Config) []finding {
 	}
 	return []finding{
 		{What: "libvirt", OK: true, Found: fmt.Sprintf("%s at %s, QEMU %s running as %s", info.Libvirt, info.URI, info.QEMU, info.User)},
-		accel,
+		accel, findConfinement(info.Confinement),
 	}
+}
+
+// findConfinement tells what stands between a guest that breaks out into QEMU
+// and this host. What is missing is no reason not to run.
+func findConfinement(c libvirt.Confinement) finding {
+	have := []string{"QEMU runs as " + c.User, "control groups " + c.Cgroups}
+	for name, on := range map[string]bool{"sandbox (seccomp)": c.Sandbox, "/dev of its own": c.Namespaces} {
+		if on {
+			have = append(have, name)
+		}
+	}
+	for _, model := range c.Models {
+		if model != "dac" && model != "none" {
+			have = append(have, model)
+		}
+	}
+	slices.Sort(have[1:])
+	return finding{What: "confinement", OK: true, Found: strings.Join(have, ", "), Cure: strings.Join(c.Holes(), "; ")}
 }

@@ -105,6 +105,8 @@ type host struct {
 	libvirt string       // "9.0.0"
 	qemu    string       // "7.2.22"
 	user    *qemuAccount // whom QEMU runs as; nil for ourselves
+
+	confinement Confinement
 }
 
 // Open reaches libvirt's daemon, starting it when none runs, becomes an owner
@@ -282,6 +284,7 @@ func (m *Machines) look(ctx context.Context) error {
 		}
 		m.host = host{libvirt: version(lib), qemu: version(qemu)}
 		m.host.user, err = qemuUser(caps)
+		m.host.confinement = confinement(caps, m.host.user, qemuConfig(m.options.URI))
 		return err
 	})
 }
@@ -349,6 +352,8 @@ type Info struct {
 	Why     string `json:"why"`     // why that one
 	RunDir  string `json:"run_dir"`
 	Dir     string `json:"dir"`
+
+	Confinement Confinement `json:"confinement"`
 }
 
 // Describe tells what machines would boot on. It proves KVM if that has not been
@@ -356,7 +361,7 @@ type Info struct {
 func (m *Machines) Describe(ctx context.Context) (Info, error) {
 	info := Info{
 		URI: m.options.URI, Libvirt: m.host.libvirt, QEMU: m.host.qemu, User: m.host.user.String(),
-		RunDir: m.options.RunDir, Dir: m.options.Dir,
+		RunDir: m.options.RunDir, Dir: m.options.Dir, Confinement: m.host.confinement,
 	}
 	img, err := m.images.Find(m.options.Image)
 	if err != nil {
