@@ -232,7 +232,7 @@ func (s *soak) run2(memory, goroutines float64) {
 func TestSoakWithKiller(t *testing.T) {
 	s := newSoak(t)
 	random := rand.New(rand.NewPCG(1, 2))
-	next := time.Now().Add(15 * time.Second) // the template is made by then, perhaps
+	next := time.Now().Add(30 * time.Second) // the template is made by then, perhaps
 	killed := map[string]int{}
 	s.run(func() {
 		if time.Now().Before(next) {

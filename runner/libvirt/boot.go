@@ -266,6 +266,9 @@ func (one *Machine) await(ctx context.Context) error {
 	return &runner.BootError{After: after, Console: console, Screen: picture, Err: errors.Join(err, closed)}
 }
 
+// errWentDown tells that a guest did not live until its agent was there.
+var errWentDown = fmt.Errorf("%w before its agent answered", runner.ErrMachineDied)
+
 // shake connects to the guest's agent, again and again until one handshake
 // succeeds, the domain is gone or ctx ends: an agent may be restarted meanwhile.
 func (one *Machine) shake(ctx context.Context) error {
@@ -278,7 +281,7 @@ func (one *Machine) shake(ctx context.Context) error {
 			return fmt.Errorf("the guest's agent did not answer: %w", ctx.Err())
 		}
 		if gone, lost := one.gone(ctx); gone || lost != nil {
-			return errors.Join(errors.New("the machine went down before its agent answered"), lost)
+			return one.fate(ctx, errors.Join(errWentDown, lost))
 		}
 		select {
 		case <-ctx.Done():

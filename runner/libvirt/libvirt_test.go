@@ -208,7 +208,7 @@ func TestGuestThatGoesDown(t *testing.T) {
 	if !errors.As(err, &boot) {
 		t.Fatalf("the error is %v", err)
 	}
-	if errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "went down") {
+	if errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "died before its agent") {
 		t.Errorf("it was not noticed that the machine went down: %v", err)
 	}
 	if !bytes.Contains(boot.Console, []byte(probeSays)) {

@@ -67,8 +67,13 @@ func (m *Machines) forkOrBoot(ctx context.Context, w want) (*Machine, error) {
 func hopeless(err error) bool {
 	var provision *runner.ProvisionError
 	var boot *runner.BootError
-	return errors.As(err, &provision) && provision.Mistake || errors.As(err, &boot) || errors.Is(err, ErrAlarm)
+	return errors.As(err, &provision) && provision.Mistake || errors.Is(err, ErrAlarm) ||
+		errors.As(err, &boot) && !errors.Is(err, runner.ErrMachineLost)
 }
+
+// makeTries is how often a template is begun whose machine is taken away by the
+// host: all who wait for it would have to begin anew.
+const makeTries = 3
 
 // maker makes the template for w.
 func (m *Machines) maker(w want) template.Maker {
@@ -76,6 +81,10 @@ func (m *Machines) maker(w want) template.Maker {
 	return func(ctx context.Context, tell func(string)) (template.Template, error) {
 		w.spec.Tell = tell
 		t, err := m.makeTemplate(ctx, w)
+		for tries := 1; errors.Is(err, runner.ErrMachineLost) && tries < makeTries && ctx.Err() == nil; tries++ {
+			tell("once more: " + err.Error())
+			t, err = m.makeTemplate(ctx, w)
+		}
 		if err != nil {
 			m.stats.templateFailures.Add(1)
 			return t, fmt.Errorf("cannot make a template of %s: %w", w.img.Name, err)
