@@ -11,6 +11,11 @@ import (
 // made beside everything else: two machines must not have the same ones, and a
 // check seldom waits for them. It does nothing where there is no sshd.
 func renewKeys(dir string) error {
+	return renewKeysWith(dir, "ssh-keygen -A && for unit in ssh sshd; do systemctl try-restart $unit; done")
+}
+
+// renewKeysWith has a shell command make the new ones.
+func renewKeysWith(dir, command string) error {
 	keys, err := filepath.Glob(filepath.Join(dir, "ssh_host_*_key*"))
 	if err != nil || len(keys) == 0 {
 		return err
@@ -22,8 +27,7 @@ func renewKeys(dir string) error {
 	}
 	// In the background of a shell, which is waited for: the machine's init takes
 	// over the rest. A running sshd has the old keys in its memory.
-	renew := exec.Command("/bin/sh", "-c",
-		`{ ssh-keygen -A && for unit in ssh sshd; do systemctl try-restart "$unit"; done; } >/dev/null 2>&1 </dev/null &`)
+	renew := exec.Command("/bin/sh", "-c", "{ "+command+"; } >/dev/null 2>&1 </dev/null &")
 	if err := renew.Run(); err != nil {
 		return fmt.Errorf("cannot make new host keys: %w", err)
 	}

@@ -56,6 +56,7 @@ func connect(t *testing.T, raw net.Conn, options sshconn.Options) *sshconn.Machi
 type agents struct {
 	t       *testing.T
 	dir     string
+	direct  bool
 	serving *sync.WaitGroup
 }
 
@@ -69,13 +70,75 @@ func (a agents) Boot(ctx context.Context, _ runner.Spec) (runner.Machine, error)
 	}
 	client, far := sockets(a.t)
 	a.serving.Go(func() { _ = server.Serve(a.t.Context(), far) }) // it says how the client left
-	return connect(a.t, client, sshconn.Options{Dir: a.dir}), nil
+	return connect(a.t, client, sshconn.Options{Dir: a.dir, Direct: a.direct}), nil
 }
 
+// TestConformance demands the same of programs that the agent starts by itself
+// and of those that a shell starts.
 func TestConformance(t *testing.T) {
-	machines := agents{t: t, dir: t.TempDir(), serving: &sync.WaitGroup{}}
-	runnertest.Run(t, machines, runnertest.Options{})
-	machines.serving.Wait()
+	for name, direct := range map[string]bool{"by a shell": false, "without a shell": true} {
+		t.Run(name, func(t *testing.T) {
+			machines := agents{t: t, dir: t.TempDir(), direct: direct, serving: &sync.WaitGroup{}}
+			runnertest.Run(t, machines, runnertest.Options{})
+			machines.serving.Wait()
+		})
+	}
+}
+
+// TestSleep has a peer that does not answer while it sleeps.
+func TestSleep(t *testing.T) {
+	client, server := sockets(t)
+	asked := make(chan *ssh.Request)
+	go func() {
+		config := &ssh.ServerConfig{NoClientAuth: true}
+		_, private, _ := ed25519.GenerateKey(rand.Reader)
+		signer, _ := ssh.NewSignerFromKey(private)
+		config.AddHostKey(signer)
+		_, channels, requests, err := ssh.NewServerConn(server, config)
+		if err != nil {
+			close(asked)
+			return
+		}
+		go func() {
+			for offered := range channels {
+				_ = offered.Reject(ssh.Prohibited, "")
+			}
+		}()
+		for request := range requests {
+			asked <- request
+		}
+		close(asked)
+	}()
+	m := connect(t, client, sshconn.Options{KeepAlive: time.Millisecond, Silence: 10 * time.Second})
+	first := <-asked // it is being asked: Sleep waits for the answer
+	slept := make(chan struct{})
+	go func() { m.Sleep(); close(slept) }()
+	select {
+	case <-slept:
+		t.Error("it slept with a question open")
+	default:
+	}
+	_ = first.Reply(true, nil)
+	<-slept
+	select {
+	case <-asked:
+		t.Error("it was asked while it slept")
+	case <-m.Done():
+		t.Error("it was given up while it slept")
+	case <-time.After(50 * time.Millisecond):
+	}
+	m.Wake()
+	next, ok := <-asked
+	if !ok {
+		t.Fatal("it is not asked any more")
+	}
+	_ = next.Reply(true, nil)
+	m.Sleep()
+	if err := m.Close(); err != nil { // a sleeping machine can be closed
+		t.Error(err)
+	}
+	for range asked {
+	}
 }
 
 // peer is a machine that does with each channel what serve says.
