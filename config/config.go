@@ -179,8 +179,11 @@ func Default() Config {
 			Templates: "on", TemplateAge: 24 * time.Hour, TemplateRoom: 8 << 30, Waiting: -1,
 			SelfTest: time.Hour,
 		},
-		Limits: Limits{Retries: []time.Duration{2 * time.Second, 15 * time.Second, time.Minute}},
-		Log:    Log{Level: "info"},
+		Limits: Limits{
+			Retries: []time.Duration{2 * time.Second, 15 * time.Second, time.Minute},
+			CPUs:    8, Memory: 8 << 30, Disk: 64 << 30,
+		},
+		Log: Log{Level: "info"},
 	}
 }
 
@@ -295,6 +298,8 @@ func (c *Config) Validate() error {
 		return errors.New("limits: a time is negative: write it as 90s, 10m or 2h")
 	case c.Limits.ArtifactFiles < 0:
 		return errors.New("limits.artifact_files: is negative")
+	case c.Limits.CPUs < 1 || c.Limits.Memory < 64<<20 || c.Limits.Disk < 64<<20:
+		return errors.New("limits: cpus, memory and disk are what a formula may ask for: write at least 1, 64MiB and 64MiB")
 	case len(c.Limits.Retries) > 9 || slices.ContainsFunc(c.Limits.Retries, func(d time.Duration) bool { return d < 0 || d > time.Hour }):
 		return errors.New("limits.retries: write at most nine times of at most 1h, such as [2s, 15s, 1m]")
 	case c.Machines.Kind != "libvirt" && c.Machines.Kind != "local":

@@ -32,6 +32,7 @@ type executor struct {
 	runner  *runner.Runner
 	holder  *runner.Holder
 	scratch string // emptied at start: a killed attempt's directory lies here
+	limits  config.Limits
 	images  image.Store
 	image   string // for formulas that name none, and items that tell no release
 	// networks tells whether a check repository's formulas may have a network.
@@ -50,7 +51,7 @@ func newExecutor(cfg config.Config, repos *repo.Cache, files *results.Files, mac
 		repos: repos, files: files, scratch: scratch, image: cfg.Machines.Image,
 		builds: &fetch.Client{HTTP: &http.Client{Timeout: 30 * time.Minute}, From: cfg.Builds.From, Bytes: buildLimit},
 		runner: newRunner(cfg, machines),
-		holder: holder, images: images(cfg),
+		holder: holder, images: images(cfg), limits: cfg.Limits,
 		networks: func(address string) bool {
 			p, ok := packagesOf(cfg).ByChecks(address)
 			return ok && p.Network
@@ -105,7 +106,7 @@ func (x *executor) attempt(ctx context.Context, e assay.Execution, step func(con
 		var mistakes checks.Mistakes
 		return assay.Conclusion{
 			Verdict: assay.VerdictErrored, Reason: err.Error(),
-			Retry: !errors.As(err, &mistakes) && !errors.Is(err, fetch.ErrNotAllowed) && !errors.Is(err, errNoNetwork),
+			Retry: !errors.As(err, &mistakes) && !errors.Is(err, fetch.ErrNotAllowed) && !errors.Is(err, errNotAllowed),
 		}, nil
 	}
 	var note string
@@ -146,7 +147,7 @@ func (x *executor) prepare(ctx context.Context, job *runner.Job, dir string) (*c
 	if err != nil {
 		return nil, err
 	}
-	if err := mayNetwork(formula, x.networks(e.ChecksRepo)); err != nil {
+	if err := allowed(formula, x.limits, x.networks(e.ChecksRepo)); err != nil {
 		return nil, err
 	}
 	job.Plan, err = formula.Plan(job.Vars)

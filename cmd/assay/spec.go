@@ -6,6 +6,7 @@ import (
 
 	"github.com/assay-ci/assay"
 	"github.com/assay-ci/assay/checks"
+	"github.com/assay-ci/assay/config"
 	"github.com/assay-ci/assay/runner"
 	"github.com/assay-ci/assay/runner/image"
 )
@@ -46,14 +47,23 @@ func imageFor(e assay.Execution, store image.Store, otherwise string) (name, not
 	return otherwise, fmt.Sprintf("%s is for %s %s: %v: taking %s", e.Item, distro, release, err, otherwise)
 }
 
-// errNoNetwork tells that the operator does not let a check repository's formulas
-// have a network.
-var errNoNetwork = errors.New("its check repository may not: set network in the operator's configuration of packages")
+// errNotAllowed tells that a formula asks for what the operator does not give.
+// The next attempt would ask for the same.
+var errNotAllowed = errors.New("the operator's configuration does not allow it")
 
-// mayNetwork refuses a formula that wants a network and may not have one.
-func mayNetwork(f *checks.Formula, allowed bool) error {
-	if f.Environment.Network != "full" || allowed {
-		return nil
+// allowed refuses a formula that asks for more than the operator gives; network
+// tells whether those of its check repository may have one.
+func allowed(f *checks.Formula, limits config.Limits, network bool) error {
+	env := f.Environment
+	switch {
+	case env.Network == "full" && !network:
+		return fmt.Errorf("cannot give the machine of %s a network: %w: set network for its package", f.Checkname(), errNotAllowed)
+	case env.CPUs > limits.CPUs:
+		return fmt.Errorf("cannot give the machine of %s %d processors: %w: at most %d (limits.cpus)", f.Checkname(), env.CPUs, errNotAllowed, limits.CPUs)
+	case env.Memory > int64(limits.Memory):
+		return fmt.Errorf("cannot give the machine of %s %s of memory: %w: at most %s (limits.memory)", f.Checkname(), runner.Bytes(env.Memory), errNotAllowed, runner.Bytes(int64(limits.Memory)))
+	case env.Disk > int64(limits.Disk):
+		return fmt.Errorf("cannot give the machine of %s a disk of %s: %w: at most %s (limits.disk)", f.Checkname(), runner.Bytes(env.Disk), errNotAllowed, runner.Bytes(int64(limits.Disk)))
 	}
-	return fmt.Errorf("cannot give the machine of %s a network: %w", f.Checkname(), errNoNetwork)
+	return nil
 }
