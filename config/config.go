@@ -130,10 +130,14 @@ type Limits struct {
 	Setup time.Duration `yaml:"setup"`
 	// Retries is how long to wait before each further attempt at an execution of
 	// which nobody could tell how it would end: no machine, no clone.
-	Retries       []time.Duration `yaml:"retries"`
-	Log           Size            `yaml:"log"`
-	Artifacts     Size            `yaml:"artifacts"`
-	ArtifactFiles int             `yaml:"artifact_files"`
+	Retries []time.Duration `yaml:"retries"`
+	// What a formula may ask of its machine.
+	CPUs          int  `yaml:"cpus"`
+	Memory        Size `yaml:"memory"`
+	Disk          Size `yaml:"disk"`
+	Log           Size `yaml:"log"`
+	Artifacts     Size `yaml:"artifacts"`
+	ArtifactFiles int  `yaml:"artifact_files"`
 }
 
 // Log says how the server's own log looks.
