@@ -26,6 +26,12 @@ build: ## build assay and the guest's agent into bin/
 soak: setup-test build image ## 200 executions, four at a time; then again with a killer about
 	$(GO) test -tags soak -run TestSoak -v -timeout 60m -count=1 ./cmd/assay
 
+.PHONY: agents
+agents: ## build the guest's agent for other architectures, too: bin/assay-agent-ARCH
+	@for pair in amd64:x86_64 arm64:aarch64 ppc64le:ppc64le s390x:s390x riscv64:riscv64; do \
+		CGO_ENABLED=0 GOARCH=$${pair%:*} $(GO) build $(FLAGS) -buildvcs=false -o $(BIN)/assay-agent-$${pair#*:} ./cmd/assay-agent || exit 1; \
+	done
+
 PREFIX ?= /usr/local
 .PHONY: install
 install: build ## install both programs below PREFIX (/usr/local)

@@ -45,7 +45,7 @@ func newSoak(t *testing.T) *soak {
 		files[name+"/runtask.yml"] = formula(name, c.command)
 	}
 	s.commit("checks/hello", "main", files)
-	config := s.config("machines: {count: 4}\nlimits: {retries: [1s, 5s, 15s]}\n")
+	config := s.config("machines: {count: 4}\nlimits: {retries: [1s, 1s, 2s, 5s, 10s, 15s]}\n")
 	return &soak{t, s, config, s.startProgram(config)}
 }
 

@@ -172,12 +172,12 @@ func forgetsProxy(t *testing.T, one runner.Machine) {
 		t.Fatalf("the installation had the proxy at port %q", port)
 	}
 	for what, script := range map[string]string{
-		"a file names it":              "grep -rIlsF 127.0.0.1:" + port + " /etc /home /opt /root /run /srv /tmp /usr/local /var || :",
-		"apt is told of it":            "apt-config dump | grep -i proxy || :",
-		"a process is told of it":      "grep -lsai _proxy= /proc/[0-9]*/environ || :",
-		"a command is told of it":      "env | grep -i proxy || :",
-		"something listens":            "ss -Hltn",
-		"something is left of the set": "ls -d /run/assay-environment /etc/apt/apt.conf.d/*assay* 2>/dev/null || :",
+		"a file names it":         "grep -rlsF 127.0.0.1:" + port + " /etc /home /opt /root /run /srv /tmp /usr/local /var || :",
+		"apt is told of it":       "apt-config dump | grep -i proxy || :",
+		"a process is told of it": "grep -lsai _proxy= /proc/[0-9]*/environ || :",
+		"a command is told of it": "env | grep -i proxy || :",
+		"something listens":       "ss -Hltn",
+		"something of it is left": "ls -d /run/assay-environment /etc/apt/apt.conf.d/*assay* 2>/dev/null || :",
 	} {
 		if got := output(t, one, script); got != "" {
 			t.Errorf("%s: %s", what, got)

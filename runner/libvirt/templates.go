@@ -45,13 +45,16 @@ func (m *Machines) forkOrBoot(ctx context.Context, w want) (*Machine, error) {
 		return nil, err
 	}
 	var one *Machine
-	if err == nil {
-		one, err = m.fork(ctx, t, w.spec.Execution)
-	}
-	if err == nil {
-		m.waitingFor(key, t)
-		m.stats.fresh.Add(1)
-		return one, nil
+	for tries := 0; err == nil && tries < forkTries; tries++ {
+		var refused error
+		if one, refused = m.fork(ctx, t, w.spec.Execution); refused == nil {
+			m.waitingFor(key, t)
+			m.stats.fresh.Add(1)
+			return one, nil
+		}
+		if ctx.Err() != nil || tries == forkTries-1 {
+			err = refused
+		}
 	}
 	if ctx.Err() != nil {
 		return nil, err
@@ -62,6 +65,10 @@ func (m *Machines) forkOrBoot(ctx context.Context, w want) (*Machine, error) {
 	m.stats.cold.Add(1)
 	return m.boot(ctx, w, nil)
 }
+
+// forkTries is how often a fork is tried: libvirt's daemon may just have been
+// started anew.
+const forkTries = 2
 
 // hopeless tells that a boot from nothing would fail just the same.
 func hopeless(err error) bool {
