@@ -23,7 +23,7 @@ build: ## build assay and the guest's agent into bin/
 	@CGO_ENABLED=0 $(GO) build $(FLAGS) -buildvcs=false -o $(BIN)/ ./cmd/assay-agent
 
 .PHONY: soak
-soak: setup-test build image ## 200 executions, four at a time; then again with a killer about
+soak: setup-test build image ## hundreds of executions, four at a time; then again with a killer about
 	$(GO) test -tags soak -run TestSoak -v -timeout 60m -count=1 ./cmd/assay
 
 .PHONY: agents
@@ -37,6 +37,7 @@ PREFIX ?= /usr/local
 install: build ## install both programs below PREFIX (/usr/local)
 	install -D -m 755 $(BIN)/assay $(DESTDIR)$(PREFIX)/bin/assay
 	install -D -m 755 $(BIN)/assay-agent $(DESTDIR)$(PREFIX)/bin/assay-agent
+	@for agent in $(BIN)/assay-agent-*; do [ ! -e $$agent ] || install -D -m 755 $$agent $(DESTDIR)$(PREFIX)/bin/; done
 
 .PHONY: image
 image: setup build ## build the guest image, once

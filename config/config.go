@@ -101,6 +101,9 @@ type Machines struct {
 	// Mirrors are address prefixes that environments may be installed from; without
 	// any, those of this host's own package managers.
 	Mirrors []string `yaml:"mirrors"`
+	// PipIndex is the index that environments' pip asks, with http://; "" for this
+	// host's own.
+	PipIndex string `yaml:"pip_index"`
 	// PrivateNetworks are networks, of those that are nobody's on the internet, that
 	// machines with a network may reach: "10.20.0.0/16".
 	PrivateNetworks []string `yaml:"private_networks"`

@@ -170,12 +170,14 @@ func (p *provision) run(ctx context.Context, step envStep) (string, error) {
 	output := said.text()
 	if err != nil {
 		late := errors.Is(context.Cause(ctx), errProvisionTime)
+		// A command of the formula's own may have taken the machine down.
+		died := errors.Is(err, ErrMachineDied) && !errors.Is(err, ErrMachineLost)
 		if late {
 			err = fmt.Errorf("%w (%s)", errProvisionTime, p.options.Timeout)
 		}
 		return "", &ProvisionError{
 			Step: step.name, Exit: -1, Output: lastOf(output, maxSaid), Err: err,
-			Mistake: late && step.kind == kindSetup,
+			Mistake: (late || died) && step.kind == kindSetup,
 		}
 	}
 	if exit != 0 || step.kind == kindApt && strings.Contains(output, aptUnreached) {

@@ -374,11 +374,14 @@ func TestMachineDiesWhileProvisioned(t *testing.T) {
 	for _, at := range []string{"os-release", "update", "install", "poweroff", "clean"} {
 		m := dying{newGuestFS(t, debianPrograms()), at, fmt.Errorf("%w: gone", ErrMachineDied)}
 		_, err := provisionIn(t, m, e, ProvisionOptions{})
-		wantProvisionError(t, err, false, "the machine died: gone")
+		wantProvisionError(t, err, at == "poweroff", "the machine died: gone")
 		if !errors.Is(err, ErrMachineDied) {
 			t.Errorf("at %s: %v", at, err)
 		}
 	}
+	m := dying{newGuestFS(t, debianPrograms()), "poweroff", fmt.Errorf("%w: killed", ErrMachineLost)}
+	_, err := provisionIn(t, m, e, ProvisionOptions{})
+	wantProvisionError(t, err, false, "killed") // by the host, at the worst moment
 }
 
 // endless is a machine in which one step has no end, and every other is done.

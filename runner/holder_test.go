@@ -26,12 +26,12 @@ func TestKeep(t *testing.T) {
 		alive  int
 		steps  string
 	}{
-		"kept":                 {script: "false", take: true, want: "failed", alive: 1, steps: "collect ok"},
-		"kept although good":   {script: "true", take: true, want: "passed", alive: 1, steps: "collect ok"},
-		"kept although dead":   {script: "poweroff", take: true, want: "crashed", alive: 1, steps: "look crashed"},
-		"refused":              {script: "false", want: "failed", steps: "destroy ok"},
-		"nobody may be asked":  {script: "true", take: true, stop: true, steps: "destroy ok"},
-		"asked when it failed": {script: "exit 3", take: true, want: "failed", alive: 1, steps: "collect ok"},
+		"kept":                  {script: "false", take: true, want: "failed", alive: 1, steps: "collect ok"},
+		"kept although good":    {script: "true", take: true, want: "passed", alive: 1, steps: "collect ok"},
+		"dead: nothing to keep": {script: "poweroff", take: true, steps: "destroy ok"},
+		"refused":               {script: "false", want: "failed", steps: "destroy ok"},
+		"nobody may be asked":   {script: "true", take: true, stop: true, steps: "destroy ok"},
+		"asked when it failed":  {script: "exit 3", take: true, want: "failed", alive: 1, steps: "collect ok"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

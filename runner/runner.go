@@ -154,6 +154,7 @@ type run struct {
 	flood   func()                  // ends the steps
 	log     *Log
 	machine Machine
+	dead    bool // the machine: there is nothing to enter
 	vars    assay.Vars
 	results []assay.Result
 	files   []assay.Artifact
@@ -173,7 +174,7 @@ func (r *run) attempt(ctx context.Context, machines Machines) error {
 	if !errors.Is(err, ErrMachineDied) && ctx.Err() == nil {
 		err = errors.Join(err, r.phase(ctx, "collect", r.collect))
 	}
-	if errors.Is(err, ErrMachineDied) {
+	if r.dead = errors.Is(err, ErrMachineDied); r.dead {
 		r.keepConsole()
 	}
 	return err
@@ -224,7 +225,7 @@ func (r *run) leave(ctx context.Context, c assay.Conclusion) {
 	if r.machine == nil {
 		return
 	}
-	if ctx.Err() == nil && r.Keep != nil && r.Keep(c, r.machine) {
+	if ctx.Err() == nil && r.Keep != nil && !r.dead && r.Keep(c, r.machine) {
 		r.log.Say(0, "the machine is kept for a while: enter it with: assay vm shell %s", r.Execution.ID)
 		return
 	}

@@ -137,10 +137,23 @@ func benchBoot(ctx context.Context, e *env, o benchOptions) error {
 	return b.print()
 }
 
-// benchDir is a new directory below the data, where virtual machines may lie.
+// benchAge is when a benchmark's directory was left by one that was killed.
+const benchAge = 6 * time.Hour
+
+// benchDir is a new directory below the data, where virtual machines may lie;
+// what killed benchmarks left there is removed.
 func benchDir(cfg config.Config) (string, error) {
 	if err := os.MkdirAll(cfg.Data, 0o711); err != nil {
 		return "", fmt.Errorf("cannot make the data directory: %w", err)
+	}
+	old, err := filepath.Glob(filepath.Join(cfg.Data, "bench-*"))
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range old {
+		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > benchAge {
+			_ = os.RemoveAll(dir) // another user's stays
+		}
 	}
 	dir, err := os.MkdirTemp(cfg.Data, "bench-")
 	if err == nil {
@@ -243,14 +256,15 @@ func (b *bench) fresh(ctx context.Context) error {
 		return err
 	}
 	defer m.Close()
-	begun := time.Now()
 	spec := b.spec
 	spec.Tell = func(line string) { b.say("  %s", line) }
-	took, err := b.firstOutput(ctx, m, spec, benchSays)
-	if err != nil {
+	if _, err := b.firstOutput(ctx, m, spec, benchSays); err != nil {
 		return err
 	}
-	b.report.Template = time.Since(begun).Seconds() - took/float64(1+b.o.rounds)
+	list, err := libvirt.TemplateStore(b.options.Dir, 0).List()
+	if err == nil && len(list) > 0 {
+		b.report.Template = list[0].Took.Seconds()
+	}
 	if made := m.Stats(); made.TemplatesMade != 1 {
 		return fmt.Errorf("cannot measure forks: %d templates were made, and %d forks were refused", made.TemplatesMade, made.Fallbacks)
 	}
@@ -397,7 +411,12 @@ func (b *bench) refill(ctx context.Context, m *libvirt.Machines) (*benchRefill, 
 		}
 		made := benchWaiting - before
 		took := time.Since(begun).Seconds()
-		b.report.Refill = &benchRefill{Forks: made, Seconds: took, PerSecond: float64(made) / took}
+		if made > 0 {
+			b.report.Refill = &benchRefill{Forks: made, Seconds: took, PerSecond: float64(made) / took}
+		}
+	}
+	if b.report.Refill == nil {
+		return nil, errors.New("cannot measure how the pool refills: it was full before anybody looked")
 	}
 	b.say("%-18s %.1f forks a second, beside a busy check", "pool refills", b.report.Refill.PerSecond)
 	return b.report.Refill, nil

@@ -97,7 +97,7 @@ func buildImage(ctx context.Context, e *env, cfg config.Config, o image.BuildOpt
 	build func(context.Context, image.BuildOptions) (image.Image, error),
 ) error {
 	var err error
-	if o.Agent, err = agentPath(cfg); err != nil {
+	if o.Agent, err = agentFor(cfg, o.Arch); err != nil {
 		return err
 	}
 	begun := time.Now()

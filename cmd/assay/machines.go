@@ -114,12 +114,15 @@ func openPackages(ctx context.Context, cfg config.Config) (libvirt.Packages, err
 		}
 		allow = append(allow, rule)
 	}
-	var index string
+	index := cfg.Machines.PipIndex
 	if len(allow) == 0 {
 		var err error
 		if allow, err = proxy.HostMirrors(ctx); err != nil {
 			return libvirt.Packages{}, err
 		}
+	}
+	if index == "" {
+		var err error
 		if index, err = proxy.PipIndex(); err != nil {
 			return libvirt.Packages{}, err
 		}
@@ -163,6 +166,9 @@ func agentPath(cfg config.Config) (string, error) {
 // host's own, assay-agent-ARCH beside it for others.
 func agentFor(cfg config.Config, arch string) (string, error) {
 	path, err := agentPath(cfg)
+	if arch == "" {
+		return path, err
+	}
 	own, herr := image.HostArchitecture()
 	other, oerr := image.ArchitectureOf(arch)
 	if err = errors.Join(err, herr, oerr); err != nil || own.Name == other.Name {
@@ -192,6 +198,7 @@ func (s *server) reap(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+		m.Prune()
 		reaped, err := m.Reap(ctx)
 		for _, r := range reaped {
 			s.log.Warn().Str("execution", r.Execution).Str("kind", r.Kind).Msg("destroyed what a dead process left: " + r.Name)

@@ -150,20 +150,16 @@ from one go on; the next execution that needs it has it made anew.`,
 
 func removeTemplates(e *env, store template.Store, keys []string, all bool) error {
 	if all {
-		list, err := store.List()
-		if err != nil {
-			return err
-		}
-		for _, t := range list {
-			keys = append(keys, t.Key)
-		}
+		n, err := store.RemoveAll()
+		fmt.Fprintf(e.out, "%d templates removed\n", n)
+		return err
 	}
 	for _, key := range keys {
 		n, err := store.Remove(key)
 		if err != nil {
 			return err
 		}
-		if n == 0 && !all {
+		if n == 0 {
 			return fmt.Errorf("cannot remove the template %s: there is none, or it is being forked this moment: see assay template list", key)
 		}
 		fmt.Fprintf(e.out, "template %s removed\n", key)

@@ -33,7 +33,9 @@ func openLibvirt(cmd *cobra.Command, e *env, file string) (*libvirt.Machines, er
 	if err != nil {
 		return nil, err
 	}
-	return libvirt.Open(cmd.Context(), libvirtOptions(cfg, log))
+	options := libvirtOptions(cfg, log)
+	options.Look = true
+	return libvirt.Open(cmd.Context(), options)
 }
 
 func newVMListCommand(e *env) *cobra.Command {

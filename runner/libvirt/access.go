@@ -95,14 +95,16 @@ func (a *qemuAccount) own(path string) error {
 	return nil
 }
 
-// lend lets QEMU's user read and write a file that stays ours.
+// lend gives a file to QEMU's user, for templates: what he does to it shows in
+// its change time (package template).
 func (a *qemuAccount) lend(path string) error {
 	if a == nil || a.uid == 0 {
 		return nil
 	}
-	err := os.Chown(path, -1, a.gid)
+	// His alone: other users may be in his group.
+	err := os.Chmod(path, 0o600)
 	if err == nil {
-		err = os.Chmod(path, 0o660)
+		err = os.Chown(path, a.uid, -1)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot lend %s to %s, as whom QEMU runs: %w", path, a.name, err)
@@ -112,12 +114,13 @@ func (a *qemuAccount) lend(path string) error {
 
 // seal takes a file back that QEMU's user had: from now on it may only be read.
 func (a *qemuAccount) seal(path string) error {
+	mode := os.FileMode(0o600)
 	var err error
 	if a != nil {
-		err = os.Chown(path, os.Geteuid(), os.Getegid())
+		err, mode = os.Chown(path, os.Geteuid(), a.gid), 0o640
 	}
 	if err == nil {
-		err = os.Chmod(path, 0o644)
+		err = os.Chmod(path, mode)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot take %s back: %w", path, err)

@@ -39,12 +39,13 @@ func (a alarm) raise(mark, seen string) error {
 
 // raised is an error when the alarm was raised, by whomever.
 func (a alarm) raised() error {
-	if _, err := os.Stat(a.path); err == nil {
-		return a.error()
+	_, err := os.Stat(a.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
-	return nil
+	return errors.Join(a.error(), err) // who cannot look must assume it
 }
 
 func (a alarm) error() error {
-	return fmt.Errorf("%w: find out why, remove the templates (assay template remove), then %s", ErrAlarm, a.path)
+	return fmt.Errorf("%w: find out why, remove the templates (assay template remove --all), then %s", ErrAlarm, a.path)
 }

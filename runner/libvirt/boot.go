@@ -27,22 +27,43 @@ const guestDir = "/assay"
 // where forks are refused. Errors of libvirt and of the host are not a
 // *runner.BootError: the guest had no chance.
 func (m *Machines) Boot(ctx context.Context, spec runner.Spec) (runner.Machine, error) {
-	if err := errors.Join(ctx.Err(), m.alarm.raised()); err != nil {
+	if err := errors.Join(ctx.Err(), m.alarm.raised(), m.closed()); err != nil {
 		return nil, fmt.Errorf("cannot boot a machine: %w", err)
 	}
 	w, err := m.want(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
-	one, err := m.forkOrBoot(ctx, w)
-	if err != nil {
-		return nil, err
+	for tries := 1; ; tries++ {
+		one, err := m.forkOrBoot(ctx, w)
+		if err != nil {
+			return nil, err
+		}
+		err = one.handOver(ctx, w.spec)
+		if err == nil {
+			return one, nil
+		}
+		err = errors.Join(err, one.Close())
+		if tries == handTries || ctx.Err() != nil || hopeless(err) || !one.forked {
+			return nil, err
+		}
+		w.spec.Say("the machine did not take its execution: %v: taking another", err)
 	}
-	if err := one.handOver(ctx, w.spec); err != nil {
-		return nil, errors.Join(err, one.Close())
-	}
-	return one, nil
 }
+
+var errClosing = errors.New("the machines are being closed")
+
+func (m *Machines) closed() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closing {
+		return errClosing
+	}
+	return nil
+}
+
+// handTries is how many machines are tried that are ready and then do not answer.
+const handTries = 3
 
 // want is what a spec comes to on this host.
 type want struct {
@@ -262,9 +283,15 @@ func (one *Machine) await(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return errors.Join(fmt.Errorf("cannot boot a machine: %w", ctx.Err()), closed)
 	}
+	if errors.Is(err, errNoLibvirt) {
+		return errors.Join(err, closed) // says nothing about the guest
+	}
 	console, _ := one.Console(bootConsole) // without it the error is still true
 	return &runner.BootError{After: after, Console: console, Screen: picture, Err: errors.Join(err, closed)}
 }
+
+// errNoLibvirt tells that nobody can say what became of a machine.
+var errNoLibvirt = errors.New("cannot ask libvirt for a machine that is booting")
 
 // errWentDown tells that a guest did not live until its agent was there.
 var errWentDown = fmt.Errorf("%w before its agent answered", runner.ErrMachineDied)
@@ -280,8 +307,12 @@ func (one *Machine) shake(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("the guest's agent did not answer: %w", ctx.Err())
 		}
-		if gone, lost := one.gone(ctx); gone || lost != nil {
-			return one.fate(ctx, errors.Join(errWentDown, lost))
+		gone, lost := one.gone(ctx)
+		if lost != nil {
+			return fmt.Errorf("%w: %v", errNoLibvirt, lost)
+		}
+		if gone {
+			return one.fate(ctx, errWentDown)
 		}
 		select {
 		case <-ctx.Done():

@@ -96,10 +96,14 @@ func (f *fates) watchOnce(ctx context.Context, d *daemon) {
 	if err != nil {
 		return // whoever boots a machine says so
 	}
+	// The library's stream ends with this context even if it missed the end of the
+	// connection.
+	ctx, end := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = c.raw.Close() })
 	defer stop()
 	var events <-chan lv.DomainEventLifecycleMsg
 	defer func() {
+		end()
 		c.close()
 		if events == nil {
 			return

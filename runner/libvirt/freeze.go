@@ -12,6 +12,7 @@ import (
 	"time"
 
 	lv "github.com/digitalocean/go-libvirt"
+	"golang.org/x/sys/unix"
 
 	"github.com/assay-ci/assay/runner/image"
 	"github.com/assay-ci/assay/runner/template"
@@ -46,7 +47,7 @@ const stubSize = 64 << 10
 // template's own disk on.
 func (s *stage) set(one *Machine, d *domain, img image.Image) (base string, err error) {
 	s.dir = filepath.Join(one.diskDir, "template")
-	if err := os.Mkdir(s.dir, 0o711); err != nil {
+	if err := mkdirPassable(s.dir); err != nil {
 		return "", fmt.Errorf("cannot make a template's directory: %w", err)
 	}
 	err = linkOrCopy(img.Disk, s.path(baseName))
@@ -74,7 +75,11 @@ func linkOrCopy(from, to string) error {
 	if err != nil {
 		return err
 	}
-	if os.Link(real, to) == nil {
+	// A file that others may write to, or own, is no part of what we keep; and each
+	// new name of it would change its time (package template).
+	var stat unix.Stat_t
+	own := unix.Stat(real, &stat) == nil && int(stat.Uid) == os.Geteuid() && stat.Mode&0o022 == 0
+	if own && os.Link(real, to) == nil {
 		return nil
 	}
 	return copyHead(real, to, math.MaxInt64)
@@ -92,7 +97,7 @@ func copyHead(from, to string, limit int64) error {
 		return err
 	}
 	_, err = io.Copy(out, io.LimitReader(in, limit))
-	return errors.Join(err, out.Close())
+	return errors.Join(err, out.Chmod(0o644), out.Close())
 }
 
 // freeze stops the machine for good and puts its state beside its memory and its
@@ -121,7 +126,7 @@ func (one *Machine) freeze(ctx context.Context, s *stage) error {
 		_ = listener.Close()
 	}
 	if err = errors.Join(err, <-received); err != nil {
-		return fmt.Errorf("cannot freeze a machine: %w", err)
+		return err
 	}
 	one.quit(ctx)
 	return errors.Join(one.machines.host.user.seal(s.path(diskName)), os.Chmod(s.path(stateName), 0o600))
@@ -232,15 +237,21 @@ func (one *Machine) wake(ctx context.Context, t template.Template) error {
 			return err
 		}
 	}
-	one.forked = true
+	one.forked, one.altered = true, !t.Recipe.Environment.Empty()
 	if err := one.define(ctx, d, lv.DomainStartPaused); err != nil {
 		return err
 	}
 	if err := one.thaw(ctx, path, t.Path(stateName)); err != nil {
-		return err
+		return one.fate(ctx, fmt.Errorf("%w: %w", errNoWake, err))
 	}
-	return one.resume(ctx)
+	if err := one.resume(ctx); err != nil {
+		return one.fate(ctx, fmt.Errorf("%w: %w", errNoWake, err))
+	}
+	return nil
 }
+
+// errNoWake tells that QEMU took a template's files, and no guest came of it.
+var errNoWake = errors.New("the template does not wake")
 
 // thaw gives a waiting QEMU the state it waits for.
 func (one *Machine) thaw(ctx context.Context, socket, state string) error {

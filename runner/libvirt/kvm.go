@@ -51,14 +51,16 @@ type proved struct {
 // accelerator tells how to run machines. The first call may take a proof's time;
 // others wait for it.
 func (m *Machines) accelerator(ctx context.Context, img image.Image) (accelFound, error) {
+	if img.Arch != runtimeArch() {
+		m.emulated.Store(true)
+		return accelFound{accelTCG, "the host has another architecture"}, nil
+	}
 	switch m.options.KVM {
 	case "yes":
 		return accelFound{accelKVM, "the configuration says so"}, nil
 	case "no":
+		m.emulated.Store(true)
 		return accelFound{accelTCG, "the configuration says so"}, nil
-	}
-	if img.Arch != runtimeArch() {
-		return accelFound{accelTCG, "the host has another architecture"}, nil
 	}
 	img, err := m.provable(img)
 	if err != nil {

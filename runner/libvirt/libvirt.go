@@ -49,6 +49,8 @@ type Options struct {
 	TemplateAge  time.Duration // an older template is made anew, while it still serves; a day
 	TemplateRoom int64         // bytes that templates may take on the disk; 8 GiB
 	SetupTimeout time.Duration // how long an environment may take to install; 30 min
+	// Look tells that no machine will be booted: nothing is kept ready or tidied up.
+	Look bool
 	// Packages is asked, when the first environment is installed, for the way to
 	// packages; nil for none.
 	Packages func(context.Context) (Packages, error)
@@ -93,9 +95,10 @@ type Machines struct {
 	owned    sync.WaitGroup  // goroutines: the fates' watcher, the pool's
 	burials  sync.WaitGroup  // machines being destroyed
 
-	mu     sync.Mutex
-	live   map[string]*Machine // by the machine's directory name; also those on their way
-	warned map[string]bool     // templates that could not be forked
+	mu      sync.Mutex
+	live    map[string]*Machine // by the machine's directory name; also those on their way
+	closing bool                // nothing is handed out any more
+	warned  map[string]bool     // templates that could not be forked
 }
 
 var _ runner.Machines = (*Machines)(nil)
@@ -123,8 +126,13 @@ func Open(ctx context.Context, options Options) (*Machines, error) {
 		alarm: newAlarm(options.Dir, options.Log),
 		keeper: &template.Keeper{
 			Store:  TemplateStore(options.Dir, options.TemplateRoom),
-			MaxAge: options.TemplateAge,
+			MaxAge: options.TemplateAge, Final: final,
 		},
+	}
+	m.keeper.Made = func(_ template.Template, err error) {
+		if err != nil && !errors.Is(err, context.Canceled) {
+			m.log.Warn().Err(err).Msg("a template could not be made")
+		}
 	}
 	m.pool = m.newPool()
 	if err := m.look(ctx); err != nil {
@@ -156,6 +164,9 @@ func TemplateStore(dir string, room int64) template.Store {
 func (m *Machines) begin() {
 	ctx, stop := context.WithCancel(m.base)
 	m.stop = stop
+	if m.options.Look {
+		return
+	}
 	m.prune("")
 	m.owned.Go(func() { m.fates.watch(ctx, &m.daemon) })
 	if m.pool == nil {
@@ -322,6 +333,9 @@ func (m *Machines) warnOnce(key string, err error) {
 // Close destroys the machines that are left, joins what was begun and gives
 // ownership up.
 func (m *Machines) Close() error {
+	m.mu.Lock()
+	m.closing = true
+	m.mu.Unlock()
 	m.keeper.Close()
 	m.stop()
 	m.owned.Wait()

@@ -37,6 +37,7 @@ type Machine struct {
 	runDir     string // "" until it is made
 	diskDir    string
 	forked     bool  // of a template: the execution's directory is there
+	altered    bool  // a formula's environment is in it
 	introduced bool  // knows its name; only whoever owns the machine asks
 	conn       *conn // the domain lives with it; nil until there may be one
 
@@ -236,10 +237,20 @@ func removeLabelled(dir string) error {
 
 // gone tells whether the domain is no more; err when libvirt cannot be asked.
 func (one *Machine) gone(ctx context.Context) (bool, error) {
-	err := one.conn.do(ctx, func(l *lv.Libvirt) error {
+	look := func(l *lv.Libvirt) error {
 		_, err := l.DomainLookupByUUID(lv.UUID(one.uuid))
 		return err
-	})
+	}
+	err := one.conn.do(ctx, look)
+	if err != nil && !isRefusal(err) {
+		// The daemon was started anew, and may have kept the domain.
+		again, cerr := one.machines.daemon.connect(ctx)
+		if cerr != nil {
+			return false, errors.Join(err, cerr)
+		}
+		defer again.close()
+		err = again.do(ctx, look)
+	}
 	if isCode(err, lv.ErrNoDomain) {
 		return true, nil
 	}
@@ -260,8 +271,8 @@ func (one *Machine) handOver(ctx context.Context, spec runner.Spec) error {
 		one.mu.Lock()
 		one.execution = execution
 		one.mu.Unlock()
-		if err := one.relabel(ctx); err != nil {
-			return err
+		if err := one.relabel(ctx); err != nil { // the owner's label is what counts
+			one.machines.log.Warn().Err(err).Str("execution", execution).Msg("a machine is listed without its execution")
 		}
 	}
 	return one.openDoor()

@@ -1,7 +1,6 @@
 package libvirt
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -68,7 +67,7 @@ func (one *Machine) plug(d *domain) error {
 
 // dial brings the guest's card up.
 func (one *Machine) dial(ctx context.Context) error {
-	var said bytes.Buffer
+	said := bounded{limit: maxProof}
 	exit, err := one.Run(ctx, runner.Command{Argv: []string{"/bin/sh", "-c", usernet.GuestScript}, Dir: "/", Stdout: &said, Stderr: &said})
 	if err == nil && exit != 0 {
 		err = fmt.Errorf("exit %d: %q", exit, strings.TrimSpace(said.String()[:min(said.Len(), 500)]))

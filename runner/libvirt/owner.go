@@ -58,7 +58,7 @@ func newOwner(ctx context.Context, runDir, dir string) (*owner, error) {
 		return nil, fmt.Errorf("cannot become an owner of machines: %w", err)
 	}
 	defer unlock()
-	if err := os.Mkdir(o.run, 0o711); err != nil {
+	if err := mkdirPassable(o.run); err != nil {
 		return nil, fmt.Errorf("cannot become an owner of machines: %w", err)
 	}
 	o.lock, err = os.OpenFile(filepath.Join(o.run, lockName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -66,16 +66,43 @@ func newOwner(ctx context.Context, runDir, dir string) (*owner, error) {
 		err = syscall.Flock(int(o.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	}
 	if err == nil {
-		err = os.Mkdir(o.disk, 0o711)
+		err = mkdirPassable(o.disk)
 	}
 	if err == nil {
 		err = writeLabel(o.disk, label{Owner: o.id, Dir: o.run})
+	}
+	if err == nil {
+		// Without it nobody would know after a power cut whose the disks are.
+		err = syncDir(o.disk)
 	}
 	if err != nil {
 		o.release()
 		return nil, fmt.Errorf("cannot become an owner of machines: %w", err)
 	}
 	return o, nil
+}
+
+// mkdirPassable makes a directory that QEMU's own user can pass through, whatever
+// the process's umask.
+func mkdirPassable(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o711)
+}
+
+// syncDir waits until the label in dir, and its name, are on the disk.
+func syncDir(dir string) error {
+	for _, path := range []string{filepath.Join(dir, labelName), dir} {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // release gives ownership up. What a machine left stays labelled, and has no
@@ -114,7 +141,7 @@ func (o *owner) machineDirs(id, execution string) (runDir, diskDir string, l lab
 	l = label{Owner: o.id, Execution: execution, Dir: runDir}
 	// QEMU's own user opens what lies in them.
 	for _, dir := range []string{runDir, diskDir} {
-		err := os.Mkdir(dir, 0o711)
+		err := mkdirPassable(dir)
 		if err == nil {
 			err = writeLabel(dir, l)
 		}

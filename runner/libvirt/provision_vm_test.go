@@ -223,7 +223,7 @@ func (p *provisioning) noSuchPackage(t *testing.T) {
 	var log told
 	failed := p.boot(t, runner.Environment{Deb: []string{"assay-no-such-package"}}, &log)
 	if !failed.Mistake || !strings.Contains(failed.Error(), "Unable to locate package assay-no-such-package") {
-		t.Errorf("got %v, a mistake: %t", failed, failed.Mistake)
+		t.Errorf("got %v, a mistake: %t; it printed\n%s", failed, failed.Mistake, failed.Output)
 	}
 }
 
@@ -236,7 +236,7 @@ func (p *provisioning) notAllowed(t *testing.T) {
 	var log told
 	failed := p.boot(t, runner.Environment{Deb: []string{"hello"}}, &log)
 	if failed.Mistake || !strings.Contains(fmt.Sprint(failed), "403") {
-		t.Errorf("got %v, a mistake: %t", failed, failed.Mistake)
+		t.Errorf("got %v, a mistake: %t; it printed\n%s", failed, failed.Mistake, failed.Output)
 	}
 	if !log.has("the proxy answered 403 to GET http://", "the setting machines.mirrors allows more") {
 		t.Errorf("the log does not tell of the refusal:\n%s", &log)

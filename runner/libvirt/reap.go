@@ -54,6 +54,7 @@ func (m *Machines) Reap(ctx context.Context) ([]Reaped, error) {
 		return nil, fmt.Errorf("cannot look for machines that were left: %w", err)
 	}
 	defer c.close()
+	before := m.alive() // one that ends while we look is no stray
 	domains, err := labelledDomains(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("cannot look for machines that were left: %w", err)
@@ -61,7 +62,7 @@ func (m *Machines) Reap(ctx context.Context) ([]Reaped, error) {
 	estates, failed := m.estates(domains)
 	var reaped []Reaped
 	for _, e := range estates {
-		got, err := m.settleEstate(ctx, c, e)
+		got, err := m.settleEstate(ctx, c, e, before)
 		reaped = append(reaped, got...)
 		failed = errors.Join(failed, err)
 	}
@@ -69,10 +70,21 @@ func (m *Machines) Reap(ctx context.Context) ([]Reaped, error) {
 	return reaped, failed
 }
 
+// alive are the machines that are in use.
+func (m *Machines) alive() map[string]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ids := map[string]bool{}
+	for id := range m.live {
+		ids[id] = true
+	}
+	return ids
+}
+
 // settleEstate clears one owner's estate if the owner is dead.
-func (m *Machines) settleEstate(ctx context.Context, c *conn, e *estate) ([]Reaped, error) {
+func (m *Machines) settleEstate(ctx context.Context, c *conn, e *estate, before map[string]bool) ([]Reaped, error) {
 	if e.owner == m.owner.id {
-		e.keep(m.lives)
+		e.keep(func(id string) bool { return before[id] || m.lives(id) })
 		return e.clear(ctx, c)
 	}
 	unlock, err := lockFile(ctx, filepath.Join(m.options.RunDir, ".reap"))
@@ -119,19 +131,27 @@ func (e *estate) keep(lives func(id string) bool) {
 // clear destroys the domains, then removes the directories they used.
 func (e *estate) clear(ctx context.Context, c *conn) ([]Reaped, error) {
 	var reaped []Reaped
+	var failed error
+	stuck := map[string]bool{} // machines that still have their files open
 	for _, d := range e.domains {
 		if err := destroyDomain(ctx, c, d.dom.UUID); err != nil {
-			return reaped, fmt.Errorf("cannot destroy the virtual machine %s: %w", d.dom.Name, err)
+			failed = errors.Join(failed, fmt.Errorf("cannot destroy the virtual machine %s: %w", d.dom.Name, err))
+			stuck[filepath.Base(d.Dir)] = true
+			continue
 		}
 		reaped = append(reaped, Reaped{"domain", d.dom.Name, d.Owner, d.Execution})
 	}
 	for _, d := range e.dirs {
+		if stuck[filepath.Base(d.path)] {
+			continue
+		}
 		if err := removeLabelled(d.path); err != nil {
-			return reaped, fmt.Errorf("cannot remove what a virtual machine left: %w", err)
+			failed = errors.Join(failed, fmt.Errorf("cannot remove what a virtual machine left: %w", err))
+			continue
 		}
 		reaped = append(reaped, Reaped{"directory", d.path, d.Owner, d.Execution})
 	}
-	return reaped, nil
+	return reaped, failed
 }
 
 // estates sorts what there is by owner.
@@ -193,17 +213,18 @@ func (m *Machines) ownerLabel(top, root string) label {
 	return label{}
 }
 
-// machineLabel is the label of a machine's directory; an empty one, whose owner
-// was killed before or after the label was there, goes by its owner's.
+// machineLabel is the label of a machine's directory; one without, because its
+// owner was killed or the power went before the label was on the disk, goes by
+// its owner's, in whose directory nobody else has anything.
 func machineLabel(dir string, owner label) (label, error) {
 	l, err := readLabel(dir)
-	if err == nil && l.Owner == owner.Owner {
-		return l, nil
+	if err == nil && l.Owner != owner.Owner {
+		return label{}, errNotOurs
 	}
-	if empty(dir) {
-		return label{Owner: owner.Owner, Dir: filepath.Join(owner.Dir, filepath.Base(dir))}, nil
+	if err != nil {
+		l = label{Owner: owner.Owner, Dir: filepath.Join(owner.Dir, filepath.Base(dir))}
 	}
-	return label{}, errNotOurs
+	return l, nil
 }
 
 // empty tells whether a directory has nothing in it but a label half written.

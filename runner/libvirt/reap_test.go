@@ -73,7 +73,7 @@ func sweep(t *testing.T, m *Machines) ([]string, error) {
 	estates, failed := m.estates(nil)
 	var gone []string
 	for _, e := range estates {
-		reaped, err := m.settleEstate(t.Context(), nil, e)
+		reaped, err := m.settleEstate(t.Context(), nil, e, nil)
 		failed = errors.Join(failed, err)
 		for _, r := range reaped {
 			gone = append(gone, r.Name)

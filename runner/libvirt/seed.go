@@ -68,7 +68,7 @@ func (s seed) write(dir string, d *domain) error {
 	path := filepath.Join(dir, s.name)
 	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err == nil {
-		err = errors.Join(s.fill(out), out.Close())
+		err = errors.Join(s.fill(out), out.Chmod(0o644), out.Close())
 	}
 	if err != nil {
 		return fmt.Errorf("cannot make what brings the agent in: %w", err)

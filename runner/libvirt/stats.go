@@ -14,7 +14,7 @@ type Stats struct {
 	Cold             int64          // machines booted from nothing
 	Fresh            int64          // machines forked when they were asked for
 	Waiting          int64          // machines that had waited
-	Fallbacks        int64          // of Cold: forks that were refused
+	Fallbacks        int64          // of Cold: templates that could not be made, and forks that were refused
 	TemplatesMade    int64          //
 	TemplateFailures int64          // templates that could not be made
 	Reaped           int64          // things of dead processes that were removed

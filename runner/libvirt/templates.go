@@ -1,9 +1,9 @@
 package libvirt
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/assay-ci/assay/runner"
 	"github.com/assay-ci/assay/runner/agent"
+	"github.com/assay-ci/assay/runner/image"
 	"github.com/assay-ci/assay/runner/template"
 )
 
@@ -21,27 +22,49 @@ const templatesDir = "templates"
 
 // recipe is what a template for w is made of.
 func (m *Machines) recipe(w want) template.Recipe {
+	shape := domain{
+		Accel: w.accel, Arch: w.img.Arch, CPUs: w.spec.CPUs, Memory: w.spec.Memory, Screen: w.img.Boot != image.BootDirect,
+		RAM: "ram", Disk: "disk", Console: "console", Channel: "channel",
+	}
+	if w.spec.Network == networkFull {
+		shape.Network = "network"
+	}
+	text, _ := shape.xml() // an architecture that is not known is refused when it is booted
+	sum := sha256.Sum256([]byte(text))
 	return template.Recipe{
 		Image: w.img.Name, Digest: w.img.Digest, Arch: w.img.Arch, Cmdline: w.img.Cmdline,
 		Boot: w.img.Boot, Firmware: w.firmware, Seed: w.seed.name, Agent: w.seed.digest,
 		CPUs: w.spec.CPUs, Memory: w.spec.Memory, Disk: w.spec.Disk, Network: w.spec.Network, Accel: w.accel,
-		Hypervisor: "qemu " + m.host.qemu, Environment: w.spec.Environment,
+		Shape:      hex.EncodeToString(sum[:8]),
+		Hypervisor: "qemu " + m.host.qemu + ", libvirt " + m.host.libvirt, Environment: w.spec.Environment,
 	}
+}
+
+// cold boots a machine from nothing.
+func (m *Machines) cold(ctx context.Context, w want) (*Machine, error) {
+	one, err := m.boot(ctx, w, nil)
+	if err == nil {
+		m.stats.cold.Add(1)
+	}
+	return one, err
 }
 
 // forkOrBoot comes by a machine in the quickest way there is.
 func (m *Machines) forkOrBoot(ctx context.Context, w want) (*Machine, error) {
 	if m.options.Templates == TemplatesOff {
-		m.stats.cold.Add(1)
-		return m.boot(ctx, w, nil)
+		return m.cold(ctx, w)
 	}
 	key := m.recipe(w).Key()
 	if one := m.takeWaiting(ctx, key); one != nil {
 		m.stats.waiting.Add(1)
+		m.keeper.Refresh(ctx, key, m.maker(w))
 		return one, nil
 	}
 	t, err := m.keeper.Get(ctx, key, func(line string) { w.spec.Say("template: %s", line) }, m.maker(w))
-	if ctx.Err() != nil || hopeless(err) {
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("cannot boot a machine: %w", ctx.Err())
+	}
+	if hopeless(err) {
 		return nil, err
 	}
 	var one *Machine
@@ -52,18 +75,28 @@ func (m *Machines) forkOrBoot(ctx context.Context, w want) (*Machine, error) {
 			m.stats.fresh.Add(1)
 			return one, nil
 		}
-		if ctx.Err() != nil || tries == forkTries-1 {
-			err = refused
+		if ctx.Err() != nil {
+			return nil, refused
 		}
-	}
-	if ctx.Err() != nil {
-		return nil, err
+		if tries == forkTries-1 {
+			err = refused
+			m.discard(t, refused)
+		}
 	}
 	m.warnOnce(key, err)
 	m.stats.fallbacks.Add(1)
 	w.spec.Say("no fork of a template: %v: booting from nothing", err)
-	m.stats.cold.Add(1)
-	return m.boot(ctx, w, nil)
+	return m.cold(ctx, w)
+}
+
+// discard removes a template that cannot be forked, unless the host is to blame.
+func (m *Machines) discard(t template.Template, refused error) {
+	if errors.Is(refused, runner.ErrMachineLost) || !errors.Is(refused, errNoWake) {
+		return
+	}
+	if _, err := m.keeper.Store.Remove(t.Key); err != nil {
+		m.log.Warn().Err(err).Msg("cannot remove a template that does not wake")
+	}
 }
 
 // forkTries is how often a fork is tried: libvirt's daemon may just have been
@@ -74,13 +107,24 @@ const forkTries = 2
 func hopeless(err error) bool {
 	var provision *runner.ProvisionError
 	var boot *runner.BootError
-	return errors.As(err, &provision) && provision.Mistake || errors.Is(err, ErrAlarm) ||
+	return errors.As(err, &provision) || errors.Is(err, ErrAlarm) ||
 		errors.As(err, &boot) && !errors.Is(err, runner.ErrMachineLost)
 }
 
 // makeTries is how often a template is begun whose machine is taken away by the
 // host: all who wait for it would have to begin anew.
 const makeTries = 3
+
+// final tells of a template that could be booted and configured, but not frozen
+// and forked: on this host that is how it is.
+func final(err error) bool {
+	var boot *runner.BootError
+	return !hopeless(err) && !errors.As(err, &boot) && !errors.Is(err, runner.ErrMachineDied) &&
+		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && errors.Is(err, errNotFrozen)
+}
+
+// errNotFrozen tells that a machine was ready to be a template and did not become one.
+var errNotFrozen = errors.New("cannot freeze a machine")
 
 // maker makes the template for w.
 func (m *Machines) maker(w want) template.Maker {
@@ -119,12 +163,12 @@ func (m *Machines) makeTemplate(ctx context.Context, w want) (t template.Templat
 		return t, err
 	}
 	if err := one.freeze(ctx, s); err != nil {
-		return t, err
+		return t, fmt.Errorf("%w: %w", errNotFrozen, err)
 	}
 	w.spec.Say("proving it with two forks")
 	draft := template.Template{Key: m.recipe(w).Key(), Dir: s.dir, Recipe: m.recipe(w)}
 	if err := m.proveForks(ctx, draft); err != nil {
-		return t, fmt.Errorf("it did not pass its check: %w", err)
+		return t, fmt.Errorf("%w: it did not pass its check: %w", errNotFrozen, err)
 	}
 	took := time.Since(begun)
 	if t, err = m.keeper.Store.Publish(s.dir, m.recipe(w), took); err != nil {
@@ -152,6 +196,7 @@ func (one *Machine) prepare(ctx context.Context, w want, template bool) error {
 	if w.spec.Environment.Empty() {
 		return nil
 	}
+	one.altered = true
 	return one.machines.provision(ctx, one, w)
 }
 
@@ -164,6 +209,8 @@ tar --version >/dev/null 2>&1; mkdir -p /tmp; cat /dev/null; sync
 exit 0`
 
 func (one *Machine) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, one.machines.options.BootTimeout)
+	defer cancel()
 	_, err := one.Run(ctx, runner.Command{Argv: []string{"/bin/sh", "-c", settleScript}, Dir: "/"})
 	if err != nil {
 		return fmt.Errorf("cannot wait for the end of the boot: %w", err)
@@ -210,18 +257,33 @@ func (one *Machine) introduce(ctx context.Context) error {
 		return fmt.Errorf("cannot tell the machine who it is: it refused: %q: build the image again with this version", reply[:min(len(reply), 200)])
 	}
 	one.introduced = true
-	if seen := string(reply); seen != "" {
-		return one.machines.alarm.raise(one.mark(), seen)
+	if len(reply) == 0 {
+		return nil
 	}
-	return nil
+	seen := fmt.Sprintf("%q", reply[:min(len(reply), maxMark)])
+	if one.altered {
+		// Whoever wrote the environment may have left it on purpose, and must not be
+		// able to stop everybody's machines.
+		return &runner.ProvisionError{Step: "its check", Exit: -1, Mistake: true, Err: fmt.Errorf("%w: it had the mark %s", errMarked, seen)}
+	}
+	return one.machines.alarm.raise(one.mark(), seen)
 }
+
+// errMarked tells that a formula's environment leaves another machine's mark.
+var errMarked = errors.New("cannot use a machine that its environment has given another machine's mark: do not write to /var/lib/assay or /run/assay")
+
+// maxMark bounds what is told of a mark, in bytes.
+const maxMark = 64
 
 // mark is what the machine, and no other one, has as its canary.
 func (one *Machine) mark() string { return hex.EncodeToString(one.uuid[:]) }
 
 // proof script prints what two forks must not have in common, and the time.
 const proofScript = `head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n'; echo
-cat /proc/sys/kernel/random/uuid /etc/machine-id; hostname; date +%s`
+cat /proc/sys/kernel/random/uuid /etc/machine-id /proc/sys/kernel/hostname; date +%s`
+
+// maxProof bounds what a fork says to prove itself, in bytes.
+const maxProof = 4 << 10
 
 // maxClockError is how far a fork's clock may be off: emulated machines take
 // their time to answer.
@@ -264,7 +326,7 @@ func (m *Machines) proveOne(ctx context.Context, t template.Template) (said []st
 	if err := one.introduce(ctx); err != nil {
 		return nil, err
 	}
-	var out bytes.Buffer
+	out := bounded{limit: maxProof}
 	exit, err := one.Run(ctx, runner.Command{Argv: []string{"/bin/sh", "-c", proofScript}, Dir: "/", Stdout: &out})
 	if err != nil || exit != 0 {
 		return nil, errors.Join(fmt.Errorf("a fork's command ended with exit %d", exit), err)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	lv "github.com/digitalocean/go-libvirt"
 
@@ -36,8 +37,11 @@ func (k *keys) set(t template.Template) (changed bool) {
 		k.of = map[string]template.Template{}
 	}
 	old, ok := k.of[t.Key]
+	if ok && !t.Built.After(old.Built) {
+		return false // whoever says this found it before it was made anew
+	}
 	k.of[t.Key] = t
-	return ok && old.Generation != t.Generation
+	return ok
 }
 
 func (k *keys) get(key string) (template.Template, bool) {
@@ -81,6 +85,10 @@ func (m *Machines) replaced(t template.Template) {
 	m.prune(t.Key)
 }
 
+// Prune removes templates that nothing will be forked from: damaged ones, older
+// generations, and those that there is no room for.
+func (m *Machines) Prune() { m.prune("") }
+
 // prune removes templates that nothing will be forked from.
 func (m *Machines) prune(keep string) {
 	evicted, err := m.keeper.Store.Prune(keep)
@@ -104,9 +112,9 @@ const leastFree = 512 << 20
 // makeWaiting makes a fork and pauses it, with its connection open and its first
 // command run.
 func (m *Machines) makeWaiting(ctx context.Context, key string) (*Machine, error) {
-	t, ok := m.keys.get(key)
-	if !ok {
-		return nil, errors.New("cannot keep a machine waiting: its template is not known yet")
+	t, err := m.keeper.Store.Find(key) // which also makes sure that it is whole
+	if err != nil {
+		return nil, fmt.Errorf("cannot keep a machine waiting: %w", err)
 	}
 	if free, err := availableMemory(); err == nil && free < leastFree+t.Recipe.Memory {
 		return nil, fmt.Errorf("cannot keep a machine waiting: the host has only %d MiB of memory left", free>>20)
@@ -138,6 +146,9 @@ func (one *Machine) hold(ctx context.Context) error {
 	return nil
 }
 
+// resumeWait is how long a paused machine may take to run on.
+const resumeWait = 5 * time.Second
+
 // takeWaiting takes a machine that waits and lets it run on; nil if there is none.
 func (m *Machines) takeWaiting(ctx context.Context, key string) *Machine {
 	if m.pool == nil {
@@ -145,7 +156,11 @@ func (m *Machines) takeWaiting(ctx context.Context, key string) *Machine {
 	}
 	one, ok := m.pool.Take(key)
 	for ok {
-		err := one.conn.do(ctx, func(l *lv.Libvirt) error { return l.DomainResume(one.monitor().domain) })
+		// One whose execution is cancelled just now is as good as before, and none
+		// may hold up the others.
+		timed, cancel := context.WithTimeout(context.WithoutCancel(ctx), resumeWait)
+		err := one.conn.do(timed, func(l *lv.Libvirt) error { return l.DomainResume(one.monitor().domain) })
+		cancel()
 		if err == nil {
 			one.guest.Wake()
 			return one

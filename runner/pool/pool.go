@@ -189,13 +189,18 @@ func (p *Pool[T]) lacking(now time.Time) (key string, epoch int, ok bool) {
 	for k, s := range p.keys {
 		count += len(s.waiting)
 		cost += int64(len(s.waiting)) * p.cost(k)
+	}
+	if count >= p.options.Most {
+		return "", 0, false
+	}
+	for k, s := range p.keys {
 		lack := s.demand.peak(now) - len(s.waiting)
-		if s.offered && lack > most && !now.Before(s.retry) {
+		fits := p.options.Budget <= 0 || cost+p.cost(k) <= p.options.Budget
+		if s.offered && fits && lack > most && !now.Before(s.retry) {
 			most, key, epoch = lack, k, s.epoch
 		}
 	}
-	fits := count < p.options.Most && (p.options.Budget <= 0 || cost+p.cost(key) <= p.options.Budget)
-	return key, epoch, most > 0 && fits
+	return key, epoch, most > 0
 }
 
 func (p *Pool[T]) cost(key string) int64 {

@@ -3,6 +3,8 @@ package template
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,22 +23,39 @@ type Keeper struct {
 	// Made is told of every attempt at making one; it may be nil.
 	Made func(t Template, err error)
 
+	// Final tells of an error that the next try would end with, too: it is then
+	// given to all who ask for a while, without a try; nil for none.
+	Final func(error) bool
+
 	mu      sync.Mutex
 	flights map[string]*flight
+	failed  map[string]failure
 	owned   sync.WaitGroup
 	closed  bool
 }
 
+// failure is what came of a template that need not be tried again so soon.
+type failure struct {
+	err   error
+	until time.Time
+}
+
+// failureRest is how long such a template is not tried.
+const failureRest = 10 * time.Minute
+
 // flight is one template being made.
 type flight struct {
-	key     string
-	cancel  context.CancelFunc
-	waiters int
-	tells   map[int]func(string)
-	last    string // the newest line, for those who come later
-	done    chan struct{}
-	t       Template
-	err     error
+	key    string
+	cancel context.CancelFunc
+	// background tells that it goes on when nobody waits for it.
+	background bool
+	waiters    int
+	telling    sync.Mutex
+	tells      map[int]func(string)
+	last       string // the newest line, for those who come later
+	done       chan struct{}
+	t          Template
+	err        error
 }
 
 // Get gives the template of a key: the one that is there, or the one that maker
@@ -53,9 +72,15 @@ func (k *Keeper) Get(ctx context.Context, key string, tell func(string), maker M
 	if !errors.Is(err, assay.ErrNotFound) {
 		return Template{}, err
 	}
-	f, id := k.join(ctx, key, tell, maker)
+	if err := k.lately(key); err != nil {
+		return Template{}, err
+	}
+	f, id, last := k.join(ctx, key, tell, maker)
 	if f == nil {
 		return Template{}, errClosed
+	}
+	if last != "" {
+		tell(last)
 	}
 	select {
 	case <-f.done:
@@ -66,36 +91,67 @@ func (k *Keeper) Get(ctx context.Context, key string, tell func(string), maker M
 	}
 }
 
+// lately is the error of a template that could not be made a while ago.
+func (k *Keeper) lately(key string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f, ok := k.failed[key]
+	if ok && time.Now().After(f.until) {
+		delete(k.failed, key)
+		return nil
+	}
+	return f.err
+}
+
+// remember keeps an error that is final, or forgets the one before; the caller
+// holds the lock.
+func (k *Keeper) remember(key string, err error) {
+	delete(k.failed, key)
+	if err == nil || k.Final == nil || !k.Final(err) {
+		return
+	}
+	if k.failed == nil {
+		k.failed = map[string]failure{}
+	}
+	k.failed[key] = failure{err, time.Now().Add(failureRest)}
+}
+
 var errClosed = errors.New("cannot make a template: the machines are being closed")
+
+// Refresh has the template of a key made anew in the background if it is old.
+func (k *Keeper) Refresh(ctx context.Context, key string, maker Maker) {
+	if k.MaxAge <= 0 {
+		return
+	}
+	if t, err := k.Store.Find(key); err == nil && time.Since(t.Built) > k.MaxAge {
+		k.renew(ctx, key, maker)
+	}
+}
 
 // renew begins to make a template anew, unless somebody does already.
 func (k *Keeper) renew(ctx context.Context, key string, maker Maker) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.flights[key] == nil {
-		// Nobody waits for it, so nobody gives it up.
-		k.begin(ctx, key, maker)
+	if _, tired := k.failed[key]; k.flights[key] == nil && !tired {
+		if f := k.begin(ctx, key, maker); f != nil {
+			f.background = true
+		}
 	}
 }
 
 // join takes part in the making of a template, which begins with the first.
-func (k *Keeper) join(ctx context.Context, key string, tell func(string), maker Maker) (*flight, int) {
+func (k *Keeper) join(ctx context.Context, key string, tell func(string), maker Maker) (f *flight, id int, last string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	f := k.flights[key]
-	if f == nil {
+	if f = k.flights[key]; f == nil {
 		f = k.begin(ctx, key, maker)
 	}
 	if f == nil {
-		return nil, 0
+		return nil, 0, ""
 	}
 	f.waiters++
-	id := f.waiters
-	f.tells[id] = tell
-	if f.last != "" {
-		tell(f.last)
-	}
-	return f, id
+	f.tells[f.waiters] = tell
+	return f, f.waiters, f.last
 }
 
 // begin starts a flight; the caller holds the lock.
@@ -114,6 +170,7 @@ func (k *Keeper) begin(ctx context.Context, key string, maker Maker) *flight {
 		t, err := k.make(ctx, key, f, maker)
 		k.mu.Lock()
 		f.t, f.err = t, err
+		k.remember(key, err)
 		if k.flights[key] == f {
 			delete(k.flights, key)
 		}
@@ -130,7 +187,7 @@ func (k *Keeper) begin(ctx context.Context, key string, maker Maker) *flight {
 func (k *Keeper) make(ctx context.Context, key string, f *flight, maker Maker) (Template, error) {
 	tell := func(line string) { k.tell(f, line) }
 	before, _ := k.Store.Find(key) // none is fine
-	unlock, err := k.Store.Lock(ctx, key, func() { tell("another process is making this template: waiting for it") })
+	unlock, err := k.Store.Lock(ctx, key, func() { tell("somebody else is making this template: waiting for it") })
 	if err != nil {
 		return Template{}, err
 	}
@@ -142,10 +199,13 @@ func (k *Keeper) make(ctx context.Context, key string, f *flight, maker Maker) (
 }
 
 func (k *Keeper) tell(f *flight, line string) {
+	f.telling.Lock() // keeps the lines in order, and holds up nobody else
+	defer f.telling.Unlock()
 	k.mu.Lock()
-	defer k.mu.Unlock() // who has left is told no more
 	f.last = line
-	for _, one := range f.tells {
+	tells := slices.Collect(maps.Values(f.tells))
+	k.mu.Unlock()
+	for _, one := range tells {
 		one(line)
 	}
 }
@@ -155,7 +215,7 @@ func (k *Keeper) leave(f *flight, id int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(f.tells, id)
-	if len(f.tells) > 0 {
+	if len(f.tells) > 0 || f.background {
 		return
 	}
 	f.cancel()

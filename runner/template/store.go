@@ -124,6 +124,13 @@ func (s Store) Remove(key string) (int, error) {
 	if len(key) < 4 {
 		return 0, fmt.Errorf("cannot remove templates by %q: give at least four digits of the key", key)
 	}
+	return s.remove(key)
+}
+
+// RemoveAll removes every template, damaged ones, too, and tells how many.
+func (s Store) RemoveAll() (int, error) { return s.remove("") }
+
+func (s Store) remove(key string) (int, error) {
 	whole, damaged := s.all(key)
 	removed := 0
 	for _, t := range whole {

@@ -60,6 +60,7 @@ type Recipe struct {
 	Network     string             `json:"network"`
 	Accel       string             `json:"accel"`
 	Hypervisor  string             `json:"hypervisor"` // name and version of what ran it
+	Shape       string             `json:"shape"`      // of its devices, as their maker defines them
 	Environment runner.Environment `json:"environment"`
 }
 
@@ -209,6 +210,10 @@ func (t Template) Hold() (release func(), err error) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("cannot use the template %s: %w: it is being removed", t.Key, fs.ErrNotExist)
+	}
+	if _, err := os.Stat(t.Path(describes)); err != nil { // removed between the two
+		_ = f.Close()
+		return nil, fmt.Errorf("cannot use the template %s: %w", t.Key, err)
 	}
 	now := time.Now()
 	_ = os.Chtimes(t.Path(usedName), now, now) // what is used least goes first; a wrong order does no harm
