@@ -25,6 +25,8 @@ const (
 	baseName   = "base.qcow2"
 	kernelName = "vmlinuz"
 	initrdName = "initrd.img"
+	// stageDir is where they are before they are a template, in a machine's directory.
+	stageDir = "template"
 )
 
 // freezeWait is how long freezing and waking may take: a state is less than a
@@ -46,7 +48,7 @@ const stubSize = 64 << 10
 // linked: it stays when the image is built anew. It returns the disk to put the
 // template's own disk on.
 func (s *stage) set(one *Machine, d *domain, img image.Image) (base string, err error) {
-	s.dir = filepath.Join(one.diskDir, "template")
+	s.dir = filepath.Join(one.diskDir, stageDir)
 	if err := mkdirPassable(s.dir); err != nil {
 		return "", fmt.Errorf("cannot make a template's directory: %w", err)
 	}

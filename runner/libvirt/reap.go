@@ -11,6 +11,8 @@ import (
 
 	lv "github.com/digitalocean/go-libvirt"
 	"github.com/google/uuid"
+
+	"github.com/assay-ci/assay/runner/attach"
 )
 
 // Reaped is one thing that a reaper destroyed or removed.
@@ -215,16 +217,31 @@ func (m *Machines) ownerLabel(top, root string) label {
 
 // machineLabel is the label of a machine's directory; one without, because its
 // owner was killed or the power went before the label was on the disk, goes by
-// its owner's, in whose directory nobody else has anything.
+// its owner's, if all that is in it can be a machine's.
 func machineLabel(dir string, owner label) (label, error) {
 	l, err := readLabel(dir)
 	if err == nil && l.Owner != owner.Owner {
 		return label{}, errNotOurs
 	}
-	if err != nil {
-		l = label{Owner: owner.Owner, Dir: filepath.Join(owner.Dir, filepath.Base(dir))}
+	if err != nil && onlyOurs(dir) {
+		return label{Owner: owner.Owner, Dir: filepath.Join(owner.Dir, filepath.Base(dir))}, nil
 	}
-	return l, nil
+	return l, err
+}
+
+// onlyOurs tells whether a directory has nothing in it but what machines have.
+func onlyOurs(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	for _, entry := range entries {
+		name := strings.TrimSuffix(entry.Name(), ".part")
+		name, _, _ = strings.Cut(name, ".log.") // consoles that were moved aside
+		switch name {
+		case labelName, diskName, consoleName, "console", socketName, stateDir, networkSocket, attach.SocketName, seedISO, seedIgnition, stageDir:
+		default:
+			return false
+		}
+	}
+	return err == nil
 }
 
 // empty tells whether a directory has nothing in it but a label half written.
