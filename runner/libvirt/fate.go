@@ -96,29 +96,34 @@ func (f *fates) watchOnce(ctx context.Context, d *daemon) {
 	if err != nil {
 		return // whoever boots a machine says so
 	}
-	// The library's stream ends with this context even if it missed the end of the
-	// connection.
-	ctx, end := context.WithCancel(ctx)
-	stop := context.AfterFunc(ctx, func() { _ = c.raw.Close() })
-	defer stop()
+	// The library's stream must be read until the connection is gone, and ended
+	// only then: as long as an event is on its way to somebody who does not read,
+	// the connection hears nothing, not even of its own end.
+	streaming, end := context.WithCancel(context.WithoutCancel(ctx))
 	var events <-chan lv.DomainEventLifecycleMsg
-	defer func() {
-		end()
-		c.close()
-		if events == nil {
-			return
-		}
-		for range events { // the library's goroutine ends when it is rid of the last one
-		}
-	}()
 	err = c.do(ctx, func(l *lv.Libvirt) error {
 		var err error
-		events, err = l.LifecycleEvents(ctx)
+		events, err = l.LifecycleEvents(streaming)
 		return err
 	})
-	if err != nil {
-		return
+	if err == nil {
+		f.takeAll(ctx, c, events)
 	}
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		if events != nil {
+			for range events {
+			}
+		}
+	}()
+	c.close()
+	end()
+	<-drained
+}
+
+// takeAll takes events until ctx ends or the connection does.
+func (f *fates) takeAll(ctx context.Context, c *conn, events <-chan lv.DomainEventLifecycleMsg) {
 	for {
 		select {
 		case event, ok := <-events:
@@ -127,6 +132,8 @@ func (f *fates) watchOnce(ctx context.Context, d *daemon) {
 			}
 			f.take(event)
 		case <-c.lv.Disconnected():
+			return
+		case <-ctx.Done():
 			return
 		}
 	}

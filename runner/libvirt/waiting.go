@@ -17,6 +17,10 @@ import (
 	"github.com/assay-ci/assay/runner/template"
 )
 
+// poolMakers is how many forks are made at a time only to wait: a part of a
+// fork's time is libvirt's, another the guest's.
+const poolMakers = 2
+
 // waitingName labels machines that wait for an execution.
 const waitingName = "waiting"
 
@@ -57,7 +61,7 @@ func (m *Machines) newPool() *pool.Pool[*Machine] {
 		return nil
 	}
 	return pool.New(pool.Options[*Machine]{
-		Make: m.makeWaiting, Most: m.options.Waiting, Budget: m.options.WaitingMemory,
+		Make: m.makeWaiting, Makers: poolMakers, Most: m.options.Waiting, Budget: m.options.WaitingMemory,
 		Cost: func(key string) int64 {
 			t, _ := m.keys.get(key)
 			return t.Recipe.Memory / waitingShare

@@ -23,9 +23,11 @@ const failurePause = 30 * time.Second
 
 // Options say what a pool keeps. Make is required.
 type Options[T io.Closer] struct {
-	// Make makes a machine that waits. It is called by one goroutine at a time:
-	// filling a pool must not take what runs beside it.
+	// Make makes a machine that waits.
 	Make func(ctx context.Context, key string) (T, error)
+	// Makers is how many are made at a time; 0 for one. Filling a pool must not take
+	// what runs beside it.
+	Makers int
 	// Cost is what a waiting machine of a key takes of Budget; nil for nothing.
 	Cost   func(key string) int64
 	Budget int64
@@ -40,6 +42,7 @@ type Pool[T io.Closer] struct {
 
 	mu     sync.Mutex
 	keys   map[string]*shelf[T]
+	making int // of all keys
 	closed bool
 }
 
@@ -47,6 +50,7 @@ type Pool[T io.Closer] struct {
 type shelf[T io.Closer] struct {
 	offered bool // machines of this key can be made
 	waiting []T
+	making  int
 	demand  history
 	retry   time.Time // not before then
 	epoch   int       // changes when what waits is worth nothing any more
@@ -143,11 +147,15 @@ func (p *Pool[T]) Run(ctx context.Context) error {
 	tick := time.NewTicker(slot)
 	defer tick.Stop()
 	var failed error
+	var makers sync.WaitGroup
 	for ctx.Err() == nil {
 		failed = errors.Join(failed, closeAll(p.surplus(time.Now())))
 		key, epoch, ok := p.lacking(time.Now())
 		if ok {
-			p.fill(ctx, key, epoch)
+			makers.Go(func() {
+				p.fill(ctx, key, epoch)
+				p.poke()
+			})
 			continue
 		}
 		select {
@@ -156,6 +164,7 @@ func (p *Pool[T]) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+	makers.Wait()
 	return errors.Join(failed, closeAll(p.end()))
 }
 
@@ -164,12 +173,14 @@ func (p *Pool[T]) Run(ctx context.Context) error {
 func (p *Pool[T]) fill(ctx context.Context, key string, epoch int) {
 	one, err := p.options.Make(ctx, key)
 	p.mu.Lock()
-	s := p.keys[key]
-	keep := err == nil && !p.closed && s != nil && s.epoch == epoch
+	s := p.shelf(key)
+	s.making--
+	p.making--
+	keep := err == nil && !p.closed && s.epoch == epoch
 	if keep {
 		s.waiting = append(s.waiting, one)
 	}
-	if err != nil && s != nil {
+	if err != nil {
 		s.retry = time.Now().Add(failurePause)
 	}
 	p.mu.Unlock()
@@ -181,24 +192,29 @@ func (p *Pool[T]) fill(ctx context.Context, key string, epoch int) {
 	}
 }
 
-// lacking picks the key that lacks most.
+// lacking picks the key that lacks most, and counts one more as being made.
 func (p *Pool[T]) lacking(now time.Time) (key string, epoch int, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	most, count, cost := 0, 0, int64(0)
 	for k, s := range p.keys {
-		count += len(s.waiting)
-		cost += int64(len(s.waiting)) * p.cost(k)
+		n := len(s.waiting) + s.making
+		count += n
+		cost += int64(n) * p.cost(k)
 	}
-	if count >= p.options.Most {
+	if count >= p.options.Most || p.making >= max(1, p.options.Makers) {
 		return "", 0, false
 	}
 	for k, s := range p.keys {
-		lack := s.demand.peak(now) - len(s.waiting)
+		lack := s.demand.peak(now) - len(s.waiting) - s.making
 		fits := p.options.Budget <= 0 || cost+p.cost(k) <= p.options.Budget
 		if s.offered && fits && lack > most && !now.Before(s.retry) {
 			most, key, epoch = lack, k, s.epoch
 		}
+	}
+	if most > 0 {
+		p.keys[key].making++
+		p.making++
 	}
 	return key, epoch, most > 0
 }
@@ -221,7 +237,7 @@ func (p *Pool[T]) surplus(now time.Time) []T {
 			over = append(over, s.waiting[want:]...)
 			s.waiting = s.waiting[:want]
 		}
-		if want == 0 && len(s.waiting) == 0 {
+		if want == 0 && len(s.waiting) == 0 && s.making == 0 {
 			delete(p.keys, key)
 		}
 	}
