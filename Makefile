@@ -55,8 +55,9 @@ fuzz: ## fuzz every parser of hostile input, FUZZTIME (1m) each
 	@scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: ## run the benchmarks
+bench: image ## run the benchmarks, and compare forks with cold boots
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+	$(BIN)/assay bench boot
 
 .PHONY: setup
 setup: ## install what this host lacks

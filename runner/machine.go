@@ -69,6 +69,13 @@ type Consoler interface {
 	Console(limit int64) ([]byte, error)
 }
 
+// Troubled is a Machine that knows when its host is why something went wrong in it.
+type Troubled interface {
+	// Trouble tells what is wrong with the host right now, such as a full disk; nil
+	// for nothing.
+	Trouble() error
+}
+
 // Command is one command for a Machine.
 type Command struct {
 	Argv   []string // at least the program; looked up in the machine's PATH

@@ -171,6 +171,11 @@ func (r *run) attempt(ctx context.Context, machines Machines) error {
 		return &infraError{fmt.Errorf("cannot bring the check into its machine: %w", err)}
 	}
 	err := r.steps(ctx)
+	if t, ok := r.machine.(Troubled); ok && err != nil && ctx.Err() == nil {
+		if trouble := t.Trouble(); trouble != nil {
+			return &infraError{fmt.Errorf("%w, so that nobody can tell why: %v", trouble, err)}
+		}
+	}
 	if !errors.Is(err, ErrMachineDied) && ctx.Err() == nil {
 		err = errors.Join(err, r.phase(ctx, "collect", r.collect))
 	}

@@ -27,7 +27,7 @@ const guestDir = "/assay"
 // where forks are refused. Errors of libvirt and of the host are not a
 // *runner.BootError: the guest had no chance.
 func (m *Machines) Boot(ctx context.Context, spec runner.Spec) (runner.Machine, error) {
-	if err := errors.Join(ctx.Err(), m.alarm.raised(), m.closed()); err != nil {
+	if err := errors.Join(ctx.Err(), m.alarm.raised(), m.closed(), m.room()); err != nil {
 		return nil, fmt.Errorf("cannot boot a machine: %w", err)
 	}
 	w, err := m.want(ctx, spec)

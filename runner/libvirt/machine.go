@@ -55,6 +55,7 @@ type Machine struct {
 var (
 	_ runner.Machine  = (*Machine)(nil)
 	_ runner.Consoler = (*Machine)(nil)
+	_ runner.Troubled = (*Machine)(nil)
 )
 
 func (one *Machine) socketPath() string  { return filepath.Join(one.runDir, socketName) }

@@ -3,7 +3,6 @@ package libvirt
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -109,8 +108,8 @@ type provisioning struct {
 }
 
 // TestProvision installs environments in real machines, which have no network,
-// from the mirrors of this host. Each is a template of its own, and takes a
-// minute where machines are emulated.
+// from the mirrors of this host. Where machines are emulated a template takes a
+// minute, so there are few: what comes after the first is about its forks.
 func TestProvision(t *testing.T) {
 	p := &provisioning{mirrors: newMirrors()}
 	p.now = hostPackages(t, p.mirrors)
@@ -121,6 +120,7 @@ func TestProvision(t *testing.T) {
 	t.Run("a command that fails, after a package from the cache", func(t *testing.T) { p.failingSetup(t) })
 	t.Run("a package that does not exist", func(t *testing.T) { p.noSuchPackage(t) })
 	t.Run("a mirror that is not allowed", func(t *testing.T) { p.notAllowed(t) })
+	t.Run("a template that is not clean", func(t *testing.T) { stained(t, p.Machines) })
 	if s := p.Stats(); s.Cold != 0 || s.Fallbacks != 0 {
 		t.Errorf("an environment that cannot be installed was tried again from nothing: %+v", s)
 	}
@@ -130,17 +130,23 @@ func TestProvision(t *testing.T) {
 // proxy's address does not find it.
 const portScript = `echo "${http_proxy##*:}" | tr 0-9 a-j > /var/tmp/port`
 
+// greeted is a machine with an environment that can be installed.
+func (p *provisioning) greeted(t *testing.T, log *told) *Machine {
+	t.Helper()
+	one, err := p.Boot(t.Context(), runner.Spec{
+		Execution: "installed", Tell: log.tell,
+		Environment: runner.Environment{Deb: []string{"hello"}, Setup: []string{"hello > /etc/greeting", portScript, stainScript}},
+	})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	t.Cleanup(func() { _ = one.Close() })
+	return one.(*Machine)
+}
+
 func (p *provisioning) installed(t *testing.T) {
 	var log told
-	spec := runner.Spec{
-		Execution: "installed", Tell: log.tell,
-		Environment: runner.Environment{Deb: []string{"hello"}, Setup: []string{"hello > /etc/greeting", portScript}},
-	}
-	one, err := p.Boot(t.Context(), spec)
-	if err != nil {
-		t.Fatalf("%v\n%s", err, &log)
-	}
-	defer one.Close()
+	one := p.greeted(t, &log)
 	if got := output(t, one, "hello; cat /etc/greeting"); got != "Hello, world!\nHello, world!" {
 		t.Errorf("the package and the command left %q", got)
 	}
@@ -154,14 +160,6 @@ func (p *provisioning) installed(t *testing.T) {
 	}
 	forgetsProxy(t, one)
 	noCard(t, one)
-	again, err := p.Boot(t.Context(), spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer again.Close()
-	if s := p.Stats(); s.TemplatesMade != 1 || s.Fresh != 2 {
-		t.Errorf("the same environment is no second fork of one template: %+v", s)
-	}
 }
 
 // forgetsProxy looks for whatever an installation might have left of the proxy.
@@ -219,9 +217,23 @@ func (p *provisioning) failingSetup(t *testing.T) {
 	}
 }
 
+// noSuchPackage installs in a machine that is there already: that Boot hands such
+// an error on has been seen by then.
 func (p *provisioning) noSuchPackage(t *testing.T) {
 	var log told
-	failed := p.boot(t, runner.Environment{Deb: []string{"assay-no-such-package"}}, &log)
+	one := p.greeted(t, &log)
+	if s := p.Stats(); s.TemplatesMade != 1 || s.Fresh != 2 {
+		t.Errorf("the same environment is no second fork of one template: %+v", s)
+	}
+	w, err := p.want(t.Context(), runner.Spec{Environment: runner.Environment{Deb: []string{"assay-no-such-package"}}, Tell: log.tell})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.provision(t.Context(), one, w)
+	var failed *runner.ProvisionError
+	if !errors.As(err, &failed) {
+		t.Fatalf("the error is %v\n%s", err, &log)
+	}
 	if !failed.Mistake || !strings.Contains(failed.Error(), "Unable to locate package assay-no-such-package") {
 		t.Errorf("got %v, a mistake: %t; it printed\n%s", failed, failed.Mistake, failed.Output)
 	}
@@ -235,7 +247,7 @@ func (p *provisioning) notAllowed(t *testing.T) {
 	p.now.Proxy = newProxy(t, proxy.Options{Allow: []proxy.Rule{rule}})
 	var log told
 	failed := p.boot(t, runner.Environment{Deb: []string{"hello"}}, &log)
-	if failed.Mistake || !strings.Contains(fmt.Sprint(failed), "403") {
+	if failed.Mistake || !strings.Contains(failed.Error(), "403") {
 		t.Errorf("got %v, a mistake: %t; it printed\n%s", failed, failed.Mistake, failed.Output)
 	}
 	if !log.has("the proxy answered 403 to GET http://", "the setting machines.mirrors allows more") {
