@@ -147,6 +147,9 @@ func (p *provisioning) greeted(t *testing.T, log *told) *Machine {
 func (p *provisioning) installed(t *testing.T) {
 	var log told
 	one := p.greeted(t, &log)
+	if s := p.Stats(); s.TemplatesMade != 1 || s.Fresh != 1 {
+		t.Errorf("it is no fork of a template: %+v\n%s", s, &log)
+	}
 	if got := output(t, one, "hello; cat /etc/greeting"); got != "Hello, world!\nHello, world!" {
 		t.Errorf("the package and the command left %q", got)
 	}
@@ -223,7 +226,7 @@ func (p *provisioning) noSuchPackage(t *testing.T) {
 	var log told
 	one := p.greeted(t, &log)
 	if s := p.Stats(); s.TemplatesMade != 1 || s.Fresh != 2 {
-		t.Errorf("the same environment is no second fork of one template: %+v", s)
+		t.Errorf("the same environment is no second fork of one template: %+v\n%s", s, &log)
 	}
 	w, err := p.want(t.Context(), runner.Spec{Environment: runner.Environment{Deb: []string{"assay-no-such-package"}}, Tell: log.tell})
 	if err != nil {
