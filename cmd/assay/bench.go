@@ -77,7 +77,7 @@ type benchReport struct {
 	Rows     []benchRow    `json:"rows"`
 	Template float64       `json:"template_seconds"` // to make the template
 	Memory   *benchMemory  `json:"memory,omitempty"`
-	Refill   *benchRefill  `json:"refill,omitempty"`
+	Refill   []benchRefill `json:"refill,omitempty"`
 	Took     time.Duration `json:"-"`
 }
 
@@ -95,6 +95,7 @@ type benchMemory struct {
 }
 
 type benchRefill struct {
+	Beside    string  `json:"beside"` // what check ran meanwhile
 	Forks     int     `json:"forks"`
 	Seconds   float64 `json:"seconds"`
 	PerSecond float64 `json:"per_second"`
@@ -371,55 +372,63 @@ func (b *bench) waiting(ctx context.Context) error {
 		return err
 	}
 	err = b.measure(ctx, "waiting fork", b.o.rounds, func() (float64, error) {
-		if err := awaitIdle(ctx, m, 1); err != nil {
+		if err := awaitRest(ctx, m); err != nil {
 			return 0, err
 		}
 		return b.firstOutput(ctx, m, b.spec, benchSays)
 	})
-	if err == nil {
-		b.report.Refill, err = b.refill(ctx, m)
+	for _, beside := range []struct{ what, script string }{
+		{"a check that waits", "sleep 600"}, {"a check that computes", "while :; do :; done"},
+	} {
+		if err != nil {
+			return err
+		}
+		var result benchRefill
+		if result, err = b.refill(ctx, m, beside.script); err == nil {
+			result.Beside = beside.what
+			b.say("%-18s %.1f forks a second, beside %s", "pool refills", result.PerSecond, beside.what)
+			b.report.Refill = append(b.report.Refill, result)
+		}
 	}
 	return err
 }
 
-// refill empties the pool at once while a check keeps a processor busy, and
-// waits until it is full again.
-func (b *bench) refill(ctx context.Context, m *libvirt.Machines) (*benchRefill, error) {
+// refill empties the pool at once while a check runs, and waits until it is full
+// again.
+func (b *bench) refill(ctx context.Context, m *libvirt.Machines, check string) (result benchRefill, err error) {
 	busy, err := m.Boot(ctx, b.spec)
 	if err != nil {
-		return nil, err
+		return result, err
 	}
 	defer busy.Close()
 	burn, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, _ = busy.Run(burn, runner.Command{Argv: []string{"/bin/sh", "-c", "while :; do :; done"}, Dir: "/"}) // until it is stopped
+		_, _ = busy.Run(burn, runner.Command{Argv: []string{"/bin/sh", "-c", check}, Dir: "/"}) // until it is stopped
 	}()
 	defer func() { stop(); <-done }()
 	for range 2 { // the first burst tells the pool how many to keep
 		for range benchWaiting {
 			one, err := m.Boot(ctx, b.spec)
 			if err != nil {
-				return nil, err
+				return result, err
 			}
 			defer one.Close()
 		}
 		begun, before := time.Now(), idle(m)
 		if err := awaitIdle(ctx, m, benchWaiting); err != nil {
-			return nil, err
+			return result, err
 		}
-		made := benchWaiting - before
 		took := time.Since(begun).Seconds()
-		if made > 0 {
-			b.report.Refill = &benchRefill{Forks: made, Seconds: took, PerSecond: float64(made) / took}
+		if made := benchWaiting - before; made > 0 {
+			result = benchRefill{Forks: made, Seconds: took, PerSecond: float64(made) / took}
 		}
 	}
-	if b.report.Refill == nil {
-		return nil, errors.New("cannot measure how the pool refills: it was full before anybody looked")
+	if result.Forks == 0 {
+		return result, errors.New("cannot measure how the pool refills: it was full before anybody looked")
 	}
-	b.say("%-18s %.1f forks a second, beside a busy check", "pool refills", b.report.Refill.PerSecond)
-	return b.report.Refill, nil
+	return result, nil
 }
 
 func idle(m *libvirt.Machines) int {
@@ -434,6 +443,21 @@ func awaitIdle(ctx context.Context, m *libvirt.Machines, want int) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for idle(m) < want {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// awaitRest waits until at least one fork waits and nothing is being made or
+// destroyed beside.
+func awaitRest(ctx context.Context, m *libvirt.Machines) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for idle(m) < 1 || m.Stats().Live != idle(m) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -483,8 +507,8 @@ func (b *bench) print() error {
 	if m := b.report.Memory; m != nil {
 		fmt.Fprintf(tw, "memory of a fork\t%s\t%d alive: %s\n", runner.Bytes(m.Private), m.Forks, runner.Bytes(m.Total))
 	}
-	if r := b.report.Refill; r != nil {
-		fmt.Fprintf(tw, "pool refills\t%.1f a second\n", r.PerSecond)
+	for _, r := range b.report.Refill {
+		fmt.Fprintf(tw, "pool refills\t%.1f a second\tbeside %s\n", r.PerSecond, r.Beside)
 	}
 	return tw.Flush()
 }

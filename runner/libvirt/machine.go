@@ -44,6 +44,7 @@ type Machine struct {
 	hasScreen bool
 	network   *network                     // nil for none
 	listener  atomic.Pointer[func(string)] // of what is told while an execution has the machine
+	aside     sync.WaitGroup               // what is done while the check has begun
 	shutDoor  func()                       // lets nobody in any more; nil while nobody could come
 
 	mu      sync.Mutex
@@ -133,6 +134,7 @@ func (one *Machine) Close() error {
 		return nil
 	}
 	one.closed = true
+	one.aside.Wait()
 	one.listener.Store(nil)
 	if one.shutDoor != nil {
 		one.shutDoor()
@@ -272,9 +274,13 @@ func (one *Machine) handOver(ctx context.Context, spec runner.Spec) error {
 		one.mu.Lock()
 		one.execution = execution
 		one.mu.Unlock()
-		if err := one.relabel(ctx); err != nil { // the owner's label is what counts
-			one.machines.log.Warn().Err(err).Str("execution", execution).Msg("a machine is listed without its execution")
-		}
+		// Beside the check's first command: the owner's label is what counts, this one
+		// is for people.
+		one.aside.Go(func() {
+			if err := one.relabel(context.WithoutCancel(ctx)); err != nil {
+				one.machines.log.Warn().Err(err).Str("execution", execution).Msg("a machine is listed without its execution")
+			}
+		})
 	}
 	return one.openDoor()
 }
@@ -282,6 +288,8 @@ func (one *Machine) handOver(ctx context.Context, spec runner.Spec) error {
 // relabel writes whose the machine is wherever that is written: for people, since
 // the reaper goes by the owner.
 func (one *Machine) relabel(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, closeWait)
+	defer cancel()
 	l := label{Owner: one.machines.owner.id, Execution: one.execution, Dir: one.runDir}
 	if err := errors.Join(writeLabel(one.runDir, l), writeLabel(one.diskDir, l)); err != nil {
 		return fmt.Errorf("cannot label a machine: %w", err)

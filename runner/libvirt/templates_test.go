@@ -109,6 +109,7 @@ func waited(t *testing.T, m *Machines) {
 	if got := output(t, one, "cat /run/assay/canary /var/lib/assay/canary"); got != one.mark()+one.mark() {
 		t.Errorf("its marks are %q, not twice %q", got, one.mark())
 	}
+	one.aside.Wait()
 	list, err := m.List(t.Context())
 	if err != nil {
 		t.Fatal(err)
