@@ -18,6 +18,7 @@ import (
 // connection ends: here every address that this test could serve is the host's,
 // and so refused.
 func TestNetwork(t *testing.T) {
+	t.Parallel()
 	options := optionsIn(place(t))
 	options.Waiting = 1
 	options.PrivateNetworks = ownNetworks(t) // which does not open the host itself

@@ -23,6 +23,7 @@ type entered struct {
 
 // TestPeople lets somebody into machines, and has machines proved to be kept apart.
 func TestPeople(t *testing.T) {
+	t.Parallel()
 	visits := make(chan entered, 16)
 	options := optionsIn(place(t))
 	options.Entered = func(execution string, a attach.Access) { visits <- entered{execution, a} }

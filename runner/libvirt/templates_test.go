@@ -20,6 +20,7 @@ import (
 // TestTemplates follows one template: made once for all who ask, forked, kept
 // waiting, damaged, made again, and refused.
 func TestTemplates(t *testing.T) {
+	t.Parallel()
 	options := optionsIn(place(t))
 	options.Waiting = 1
 	m := openMachines(t, options)
