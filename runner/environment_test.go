@@ -483,3 +483,17 @@ func FuzzTellingLine(f *testing.F) {
 		}
 	})
 }
+
+// TestRefusedMirrorIsNamed has what apt prints when the proxy refuses a mirror.
+func TestRefusedMirrorIsNamed(t *testing.T) {
+	signs, _ := kindApt.signs()
+	got := tellingLine("Err:1 http://mirror.example.org/debian bookworm InRelease\n  403  Forbidden [IP: 127.0.0.1 1]\nReading package lists...\n"+
+		"E: The repository 'http://mirror.example.org/debian bookworm InRelease' is not signed.\n"+
+		"E: Failed to fetch http://mirror.example.org/debian/dists/bookworm/InRelease  403  Forbidden [IP: 127.0.0.1 1]\n", signs)
+	if !strings.HasPrefix(got, "E: Failed to fetch http://mirror.example.org/") {
+		t.Errorf("it says %q", got)
+	}
+	if got := tellingLine("E: The repository 'x' is not signed.\n", signs); !strings.Contains(got, "is not signed") {
+		t.Errorf("where nothing else is said, it says %q", got)
+	}
+}

@@ -16,11 +16,11 @@ import (
 func TestShape(t *testing.T) {
 	m := &Machines{options: Options{Image: "debian-12"}}
 	got, err := m.shape(runner.Spec{Execution: "x"})
-	want := runner.Spec{Execution: "x", Image: "debian-12", CPUs: 1, Memory: 512 << 20}
+	want := runner.Spec{Execution: "x", Image: "debian-12", CPUs: 1, Memory: 512 << 20, Network: networkNone}
 	if !reflect.DeepEqual(got, want) || err != nil {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	full := runner.Spec{Image: "fedora-42", CPUs: 4, Memory: 1 << 30, Disk: 20 << 30}
+	full := runner.Spec{Image: "fedora-42", CPUs: 4, Memory: 1 << 30, Disk: 20 << 30, Network: networkFull}
 	if got, err := m.shape(full); !reflect.DeepEqual(got, full) || err != nil {
 		t.Errorf("got %+v, %v", got, err)
 	}
