@@ -44,7 +44,10 @@ func (m *Machines) Boot(ctx context.Context, spec runner.Spec) (runner.Machine, 
 			return one, nil
 		}
 		err = errors.Join(err, one.Close())
-		if tries == handTries || ctx.Err() != nil || hopeless(err) || !one.forked {
+		if ctx.Err() != nil {
+			return nil, errors.Join(fmt.Errorf("cannot boot a machine: %w", ctx.Err()), err)
+		}
+		if tries == handTries || hopeless(err) || !one.forked {
 			return nil, err
 		}
 		w.spec.Say("the machine did not take its execution: %v: taking another", err)

@@ -76,7 +76,7 @@ func (m *Machines) forkOrBoot(ctx context.Context, w want) (*Machine, error) {
 			return one, nil
 		}
 		if ctx.Err() != nil {
-			return nil, refused
+			return nil, errors.Join(fmt.Errorf("cannot boot a machine: %w", ctx.Err()), refused)
 		}
 		if tries == forkTries-1 {
 			err = refused
