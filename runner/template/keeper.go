@@ -40,8 +40,9 @@ type failure struct {
 	until time.Time
 }
 
-// failureRest is how long such a template is not tried.
-const failureRest = 10 * time.Minute
+// failureRest is how long such a template is not tried. Not longer, because what
+// was wrong may have been a daemon that was started anew just then.
+const failureRest = time.Minute
 
 // flight is one template being made.
 type flight struct {
