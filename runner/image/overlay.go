@@ -94,7 +94,7 @@ ExecStart=-udevadm trigger --type=all --action=add --subsystem-match=block --sub
 func maskedUnits() []string {
 	return append(harmlessMasks(),
 		"getty.target", "console-getty.service", "serial-getty@ttyS0.service", "getty@tty1.service",
-		"e2scrub_reap.service", "systemd-fsck-root.service", "systemd-remount-fs.service",
+		"systemd-fsck-root.service", "systemd-remount-fs.service",
 		"systemd-repart.service", "systemd-pstore.service", "systemd-random-seed.service",
 		"systemd-update-utmp.service", "systemd-update-utmp-runlevel.service",
 		"systemd-journal-flush.service", "systemd-binfmt.service",
@@ -112,7 +112,7 @@ func harmlessMasks() []string {
 		"fstrim.timer", "logrotate.timer", "man-db.timer", "motd-news.timer", "systemd-tmpfiles-clean.timer",
 		"dnf-makecache.timer", "fwupd-refresh.timer", "update-notifier-download.timer",
 		"update-notifier-motd.timer", "rpm-ostreed-automatic.timer", "zincati.service",
-		"unattended-upgrades.service", "systemd-timesyncd.service",
+		"unattended-upgrades.service", "systemd-timesyncd.service", "e2scrub_reap.service",
 	}
 }
 
