@@ -2,7 +2,6 @@ package runner
 
 import (
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -28,22 +27,8 @@ type Holder struct {
 
 	mu     sync.Mutex
 	closed bool
-	held   []*hold
+	held   int   // not yet given back
 	failed error // of the machines that Close gave back
-}
-
-// Held is one machine that is kept.
-type Held struct {
-	Execution string
-	Since     time.Time
-	Until     time.Time // when it is given back
-}
-
-type hold struct {
-	Held
-	machine  Machine
-	released chan struct{} // closed by Release
-	done     chan struct{} // closed when the machine is given back
 }
 
 // NewHolder makes a Holder that keeps nothing yet.
@@ -60,16 +45,11 @@ func (h *Holder) Keep(execution string, c assay.Conclusion, m Machine) bool {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed || len(h.held) >= h.options.Count {
+	if h.closed || h.held >= h.options.Count {
 		return false
 	}
-	now := time.Now()
-	one := &hold{
-		Held: Held{execution, now, now.Add(h.options.For)}, machine: m,
-		released: make(chan struct{}), done: make(chan struct{}),
-	}
-	h.held = append(h.held, one)
-	h.minders.Go(func() { h.mind(one) })
+	h.held++
+	h.minders.Go(func() { h.mind(execution, m) })
 	return true
 }
 
@@ -77,61 +57,25 @@ func worthALook(v assay.Verdict) bool {
 	return v == assay.VerdictFailed || v == assay.VerdictCrashed || v == assay.VerdictErrored
 }
 
-// mind gives one machine back when its time is over, it is released, or the
-// holder is closed. While that takes its time the machine still counts.
-func (h *Holder) mind(one *hold) {
+// mind gives one machine back when its time is over or the holder is closed.
+// While that takes its time the machine still counts.
+func (h *Holder) mind(execution string, m Machine) {
 	timer := time.NewTimer(h.options.For)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-one.released:
 	case <-h.stop:
 	}
-	err := one.machine.Close()
+	err := m.Close()
 	h.mu.Lock()
-	h.held = slices.DeleteFunc(h.held, func(other *hold) bool { return other == one })
+	h.held--
 	if h.closed {
 		h.failed = errors.Join(h.failed, err)
 	}
 	h.mu.Unlock()
 	if h.options.Ended != nil {
-		h.options.Ended(one.Execution, err)
+		h.options.Ended(execution, err)
 	}
-	close(one.done)
-}
-
-// Held lists what is kept, the one that ends next first.
-func (h *Holder) Held() []Held {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	list := make([]Held, len(h.held)) // all are kept equally long
-	for i, one := range h.held {
-		list[i] = one.Held
-	}
-	return list
-}
-
-// Release gives the machines of an execution back before their time and returns
-// when that is done; how many there were.
-func (h *Holder) Release(execution string) int {
-	var ending []*hold
-	h.mu.Lock()
-	for _, one := range h.held {
-		if one.Execution != execution {
-			continue
-		}
-		ending = append(ending, one)
-		select {
-		case <-one.released: // by somebody else
-		default:
-			close(one.released)
-		}
-	}
-	h.mu.Unlock()
-	for _, one := range ending {
-		<-one.done
-	}
-	return len(ending)
 }
 
 // Close gives everything back and keeps nothing from now on. Safe to call twice.

@@ -3,7 +3,7 @@
 // and artifacts out, and gives the machine back. It knows nothing of git, the
 // store or the queue; what it needs comes with the Job.
 //
-// The kinds of machine are the sub-packages: local, fake, libvirt. Each passes
+// The kinds of machine are the sub-packages: local, fake, libvirt, ssh. Each passes
 // the one suite in runnertest.
 package runner
 
@@ -130,8 +130,9 @@ func (r *Runner) Run(ctx context.Context, job Job) (assay.Conclusion, error) {
 	for name, value := range job.Vars {
 		run.vars[name] = value
 	}
-	conclusion := run.conclude(run.attempt(life, r.Machines))
-	run.leave(life, conclusion)
+	err := run.attempt(life, r.Machines)
+	conclusion := run.conclude(err)
+	run.leave(life, conclusion, errors.Is(err, ErrMachineDied))
 	if life.Err() != nil {
 		return conclusion, context.Cause(life)
 	}
@@ -154,7 +155,6 @@ type run struct {
 	flood   func()                  // ends the steps
 	log     *Log
 	machine Machine
-	dead    bool // the machine: there is nothing to enter
 	vars    assay.Vars
 	results []assay.Result
 	files   []assay.Artifact
@@ -173,13 +173,13 @@ func (r *run) attempt(ctx context.Context, machines Machines) error {
 	err := r.steps(ctx)
 	if t, ok := r.machine.(Troubled); ok && err != nil && ctx.Err() == nil {
 		if trouble := t.Trouble(); trouble != nil {
-			return &infraError{fmt.Errorf("%w, so that nobody can tell why: %v", trouble, err)}
+			return &infraError{fmt.Errorf("%w, so that nobody can tell why: %w", trouble, err)}
 		}
 	}
 	if !errors.Is(err, ErrMachineDied) && ctx.Err() == nil {
 		err = errors.Join(err, r.phase(ctx, "collect", r.collect))
 	}
-	if r.dead = errors.Is(err, ErrMachineDied); r.dead {
+	if errors.Is(err, ErrMachineDied) {
 		r.keepConsole()
 	}
 	return err
@@ -225,12 +225,13 @@ func (r *run) keepScreen(picture []byte) error {
 }
 
 // leave gives a machine that came up to whoever keeps it, or back. Whatever
-// happened, one of the two is done, also when nobody could be told of it.
-func (r *run) leave(ctx context.Context, c assay.Conclusion) {
+// happened, one of the two is done, also when nobody could be told of it. In a
+// dead machine there is nothing to look at.
+func (r *run) leave(ctx context.Context, c assay.Conclusion, dead bool) {
 	if r.machine == nil {
 		return
 	}
-	if ctx.Err() == nil && r.Keep != nil && !r.dead && r.Keep(c, r.machine) {
+	if ctx.Err() == nil && r.Keep != nil && !dead && r.Keep(c, r.machine) {
 		r.log.Say(0, "the machine is kept for a while: enter it with: assay vm shell %s", r.Execution.ID)
 		return
 	}

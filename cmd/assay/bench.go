@@ -3,14 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -69,36 +65,6 @@ fills while a check keeps a processor busy. It takes some minutes.`,
 	f.IntVar(&o.alive, "alive", 30, "how many forks are alive at once when memory is measured")
 	f.BoolVar(&o.json, "json", false, "as JSON")
 	return cmd
-}
-
-// benchReport is the result, with times in seconds and sizes in bytes.
-type benchReport struct {
-	Host     libvirt.Info  `json:"host"`
-	Rows     []benchRow    `json:"rows"`
-	Template float64       `json:"template_seconds"` // to make the template
-	Memory   *benchMemory  `json:"memory,omitempty"`
-	Refill   []benchRefill `json:"refill,omitempty"`
-	Took     time.Duration `json:"-"`
-}
-
-// benchRow is one way to come by a machine.
-type benchRow struct {
-	Name    string    `json:"name"`
-	Seconds []float64 `json:"seconds"` // to the first output
-	Median  float64   `json:"median"`
-}
-
-type benchMemory struct {
-	Forks   int   `json:"forks"`
-	Private int64 `json:"private"` // median of what a fork has for itself
-	Total   int64 `json:"total"`   // of all forks, what they share counted once
-}
-
-type benchRefill struct {
-	Beside    string  `json:"beside"` // what check ran meanwhile
-	Forks     int     `json:"forks"`
-	Seconds   float64 `json:"seconds"`
-	PerSecond float64 `json:"per_second"`
 }
 
 // bench is one run of the benchmark.
@@ -319,46 +285,6 @@ func (b *bench) memory(ctx context.Context, m *libvirt.Machines) (*benchMemory, 
 	return result, nil
 }
 
-// memoryUse is what a process has, in bytes (proc(5), smaps_rollup).
-type memoryUse struct{ private, proportional int64 }
-
-// qemuMemory finds the process of a virtual machine by its name.
-func qemuMemory(name string) (memoryUse, error) {
-	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		return memoryUse{}, err
-	}
-	for _, path := range paths {
-		text, err := os.ReadFile(path)
-		if err == nil && bytes.Contains(text, []byte("guest="+name+",")) {
-			return readMemory(filepath.Join(filepath.Dir(path), "smaps_rollup"))
-		}
-	}
-	return memoryUse{}, fmt.Errorf("cannot find the process of %s", name)
-}
-
-func readMemory(path string) (memoryUse, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return memoryUse{}, fmt.Errorf("cannot read how much memory a machine has: %w", err)
-	}
-	var use memoryUse
-	for line := range strings.Lines(string(text)) {
-		var key string
-		var kib int64
-		if n, _ := fmt.Sscanf(line, "%s %d kB", &key, &kib); n != 2 {
-			continue
-		}
-		switch key {
-		case "Private_Clean:", "Private_Dirty:":
-			use.private += kib << 10
-		case "Pss:":
-			use.proportional = kib << 10
-		}
-	}
-	return use, nil
-}
-
 // benchWaiting is how many forks wait while waiting forks are measured.
 const benchWaiting = 4
 
@@ -465,50 +391,4 @@ func awaitRest(ctx context.Context, m *libvirt.Machines) error {
 		}
 	}
 	return nil
-}
-
-func median(list []float64) float64 {
-	sorted := slices.Sorted(slices.Values(list))
-	if len(sorted)%2 == 1 {
-		return sorted[len(sorted)/2]
-	}
-	return (sorted[len(sorted)/2-1] + sorted[len(sorted)/2]) / 2
-}
-
-func (b *bench) row(name string) (benchRow, bool) {
-	i := slices.IndexFunc(b.report.Rows, func(r benchRow) bool { return r.Name == name })
-	if i < 0 {
-		return benchRow{}, false
-	}
-	return b.report.Rows[i], true
-}
-
-// print prints the table: each row's median, and how many times quicker than the
-// cold boots before it.
-func (b *bench) print() error {
-	if b.o.json {
-		return json.NewEncoder(b.e.out).Encode(b.report)
-	}
-	tw := tabwriter.NewWriter(b.e.out, 2, 8, 2, ' ', 0)
-	against := []string{"cold boot", "cold, boot over"}
-	if len(b.o.deb) > 0 {
-		against = append(against, "cold, configured")
-	}
-	fmt.Fprintf(tw, "\tmedian\tagainst %s\n", strings.Join(against, "\tagainst "))
-	for _, r := range b.report.Rows {
-		fmt.Fprintf(tw, "%s\t%.3f s", r.Name, r.Median)
-		for _, name := range against {
-			if cold, ok := b.row(name); ok {
-				fmt.Fprintf(tw, "\t%.1f times", cold.Median/r.Median)
-			}
-		}
-		fmt.Fprintln(tw)
-	}
-	if m := b.report.Memory; m != nil {
-		fmt.Fprintf(tw, "memory of a fork\t%s\t%d alive: %s\n", runner.Bytes(m.Private), m.Forks, runner.Bytes(m.Total))
-	}
-	for _, r := range b.report.Refill {
-		fmt.Fprintf(tw, "pool refills\t%.1f a second\tbeside %s\n", r.PerSecond, r.Beside)
-	}
-	return tw.Flush()
 }

@@ -45,22 +45,20 @@ type kept struct {
 }
 
 // take is a runner.Job's Keep.
-func (k *kept) take(c assay.Conclusion, m runner.Machine) bool {
-	if !k.flag.on {
-		return false
+func (k *kept) take(_ assay.Conclusion, m runner.Machine) bool {
+	if k.flag.on {
+		k.machine = m
 	}
-	if c.Verdict == assay.VerdictCrashed {
-		fmt.Fprintln(k.env.err, "assay: the machine is not kept: the check took it down, and nobody can enter it")
-		return false
-	}
-	k.machine = m
-	return true
+	return k.flag.on
 }
 
 // wait lets the machine stay until its time is over, ctx ends or it dies, and
 // then gives it back.
 func (k *kept) wait(ctx context.Context) error {
 	if k.machine == nil {
+		if k.flag.on {
+			fmt.Fprintln(k.env.err, "assay: the machine is not kept: it did not come up, or died, and nobody can enter it")
+		}
 		return nil
 	}
 	var over <-chan time.Time

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/assay-ci/assay/runner/sshconn/sshtest"
 )
 
 // serve gives a client of a server with these options, and what Serve returned
@@ -40,7 +41,7 @@ func dial(t *testing.T, server *Server) (*ssh.Client, <-chan error) {
 
 func dialWith(t *testing.T, server *Server, config ssh.Config) (*ssh.Client, <-chan error) {
 	t.Helper()
-	ours, theirs := pair(t)
+	ours, theirs := sshtest.Pair(t)
 	result := make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -49,39 +50,9 @@ func dialWith(t *testing.T, server *Server, config ssh.Config) (*ssh.Client, <-c
 		result <- server.Serve(ctx, theirs)
 	}()
 	t.Cleanup(func() { cancel(); <-done })
-	return handshake(t, ours, config), result
-}
-
-// pair gives the two ends of a stream. It has a buffer, as a port has: both
-// sides of an SSH connection begin by writing.
-func pair(t *testing.T) (ours, theirs net.Conn) {
-	t.Helper()
-	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conns := make([]net.Conn, 2)
-	for i, fd := range ends {
-		file := os.NewFile(uintptr(fd), "end")
-		conns[i], err = net.FileConn(file)
-		if err = errors.Join(err, file.Close()); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conns[i].Close() })
-	}
-	return conns[0], conns[1]
-}
-
-func handshake(t *testing.T, conn net.Conn, ours ssh.Config) *ssh.Client {
-	t.Helper()
-	config := &ssh.ClientConfig{Config: ours, User: "root", HostKeyCallback: ssh.InsecureIgnoreHostKey()}
-	connection, channels, requests, err := ssh.NewClientConn(conn, "guest", config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := ssh.NewClient(connection, channels, requests)
+	client := sshtest.Client(t, ours, config)
 	t.Cleanup(func() { _ = client.Close() })
-	return client
+	return client, result
 }
 
 func open(t *testing.T, client *ssh.Client) *ssh.Session {
@@ -421,7 +392,7 @@ func TestGarbage(t *testing.T) {
 		strings.Repeat("x", 4096),
 		"SSH-2.0-x\r\n\xff\xff\xff\xff" + strings.Repeat("\x00", 4096),
 	} {
-		ours, theirs := pair(t)
+		ours, theirs := sshtest.Pair(t)
 		result := make(chan error, 1)
 		go func() { result <- server.Serve(context.Background(), theirs) }()
 		go func() { _, _ = io.Copy(io.Discard, ours) }()
@@ -457,7 +428,7 @@ func TestServeEndsWithContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, theirs := pair(t)
+	_, theirs := sshtest.Pair(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := server.Serve(ctx, theirs); err == nil {

@@ -3,6 +3,7 @@ package agent
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -30,7 +31,7 @@ type argvMessage struct {
 
 // Marshal is the payload of an ArgvRequest; ok is false for what cannot be sent.
 func (a Argv) Marshal() (payload []byte, ok bool) {
-	for _, word := range append(append([]string{a.Dir}, a.Env...), a.Args...) {
+	for _, word := range slices.Concat([]string{a.Dir}, a.Env, a.Args) {
 		if strings.IndexByte(word, 0) >= 0 {
 			return nil, false
 		}
@@ -84,7 +85,7 @@ func (s *session) argv(payload []byte) bool {
 	if !ok {
 		return false
 	}
-	env := append(append([]string{}, s.server.options.Env...), append(s.env, a.Env...)...)
+	env := slices.Concat(s.server.options.Env, s.env, a.Env)
 	path, ok := lookUp(a.Args[0], variable(env, "PATH"))
 	if !ok {
 		return false

@@ -104,3 +104,17 @@ func FuzzParseArgv(f *testing.F) {
 		}
 	})
 }
+
+func FuzzExitCode(f *testing.F) {
+	f.Add("exit-status", []byte{0, 0, 0, 1})
+	f.Add("exit-status", []byte{0})
+	f.Add("exit-signal", ssh.Marshal(struct{ A string }{"TERM"}))
+	f.Add("exit-signal", []byte{0xff, 0xff, 0xff, 0xff})
+	f.Add("eow@openssh.com", []byte(nil))
+	f.Fuzz(func(t *testing.T, kind string, payload []byte) {
+		exit, ok := ExitCode(kind, payload)
+		if exit < 0 || exit > 255 || !ok && exit != 0 {
+			t.Errorf("got %d, %v", exit, ok)
+		}
+	})
+}

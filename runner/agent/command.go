@@ -87,18 +87,18 @@ func (s *starter) startIn(groups *Groups, o order) (*command, error) {
 
 // process is the order's program with what it is given, not started.
 func (s *starter) process(o order) *exec.Cmd {
-	process := exec.Command("/bin/sh", "-c", o.line)
-	process.Env = append([]string{}, s.options.Env...)
-	if o.login {
+	process := &exec.Cmd{SysProcAttr: &syscall.SysProcAttr{Setsid: true}, Env: append([]string{}, s.options.Env...)}
+	switch {
+	case o.login:
 		own := ownAccount()
 		// The hyphen makes it a login shell.
-		process = &exec.Cmd{Path: own.shell, Args: []string{"-" + filepath.Base(own.shell)}}
-		process.Env = append(append([]string{}, s.options.Env...), own.env()...)
+		process.Path, process.Args = own.shell, []string{"-" + filepath.Base(own.shell)}
+		process.Env = append(process.Env, own.env()...)
+	case o.path != "":
+		process.Path, process.Args = o.path, o.argv
+	default:
+		process.Path, process.Args = "/bin/sh", []string{"/bin/sh", "-c", o.line}
 	}
-	if o.path != "" {
-		process = &exec.Cmd{Path: o.path, Args: o.argv, Env: process.Env}
-	}
-	process.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if o.tty != nil {
 		process.SysProcAttr.Setctty = true // its standard input
 		process.Env = append(process.Env, "TERM="+o.tty.term)

@@ -16,6 +16,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
+
+	"github.com/assay-ci/assay/runner/sshconn/sshtest"
 )
 
 // terminal makes a pseudo-terminal that changes no byte: like a virtio-serial
@@ -98,7 +100,7 @@ func TestServePort(t *testing.T) {
 	}
 	const banner = "SSH-2.0-Assay\r\n"
 	skipPast(t, host, banner, 2)
-	client := handshake(t, after{host, io.MultiReader(strings.NewReader(banner), host)}, ssh.Config{})
+	client := sshtest.Client(t, after{host, io.MultiReader(strings.NewReader(banner), host)}, ssh.Config{})
 	if out, err := open(t, client).Output("echo here"); err != nil || string(out) != "here\n" {
 		t.Errorf("got %q, %v", out, err)
 	}

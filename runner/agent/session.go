@@ -3,6 +3,7 @@ package agent
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -130,7 +131,7 @@ func (s *session) begin(o order) bool {
 	if s.command != nil {
 		return false
 	}
-	o.env, o.tty = append(append([]string{}, s.env...), o.env...), s.tty
+	o.env, o.tty = slices.Concat(s.env, o.env), s.tty
 	if o.dir == "" {
 		o.dir = s.dir
 	}

@@ -3,16 +3,11 @@ package attach
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"errors"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/creack/pty"
@@ -21,6 +16,7 @@ import (
 
 	"github.com/assay-ci/assay/runner/agent"
 	"github.com/assay-ci/assay/runner/sshconn"
+	"github.com/assay-ci/assay/runner/sshconn/sshtest"
 )
 
 // house is a machine with its agent in this process, and its socket.
@@ -45,14 +41,10 @@ func newHouse(t *testing.T, change func(*Options)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours, theirs := sockets(t)
+	ours, theirs := sshtest.Pair(t)
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(context.Background(), theirs) }) // it says how we left
-	conn, channels, requests, err := ssh.NewClientConn(ours, "", &ssh.ClientConfig{HostKeyCallback: ssh.InsecureIgnoreHostKey()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.machine = sshconn.New(ssh.NewClient(conn, channels, requests), sshconn.Options{Dir: h.dir})
+	h.machine = sshconn.New(sshtest.Client(t, ours, ssh.Config{}), sshconn.Options{Dir: h.dir})
 	options := Options{Open: h.machine.OpenSession, Dir: h.dir, Record: h.record}
 	if change != nil {
 		change(&options)
@@ -97,24 +89,6 @@ func (h *house) record(a Access) {
 	defer h.mu.Unlock()
 	h.accesses = append(h.accesses, a)
 	h.told <- a
-}
-
-// sockets are the two ends of one connection.
-func sockets(t *testing.T) (ours, theirs net.Conn) {
-	t.Helper()
-	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conns := make([]net.Conn, 2)
-	for i, fd := range ends {
-		file := os.NewFile(uintptr(fd), "socket")
-		conns[i], err = net.FileConn(file)
-		if err = errors.Join(err, file.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return conns[0], conns[1]
 }
 
 // input is a file that holds text and then ends.
@@ -205,17 +179,8 @@ func settings(t *testing.T, s *screen) term.State {
 // guest is a machine that does with each session what serve says.
 func guest(t *testing.T, serve func(ssh.Channel, <-chan *ssh.Request)) *house {
 	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := &ssh.ServerConfig{NoClientAuth: true}
-	config.AddHostKey(signer)
-	ours, theirs := sockets(t)
+	config := sshtest.Server(t)
+	ours, theirs := sshtest.Pair(t)
 	var parts sync.WaitGroup
 	parts.Go(func() {
 		conn, channels, requests, err := ssh.NewServerConn(theirs, config)
@@ -230,12 +195,8 @@ func guest(t *testing.T, serve func(ssh.Channel, <-chan *ssh.Request)) *house {
 			}
 		}
 	})
-	conn, channels, requests, err := ssh.NewClientConn(ours, "", &ssh.ClientConfig{HostKeyCallback: ssh.InsecureIgnoreHostKey()})
-	if err != nil {
-		t.Fatal(err)
-	}
 	h := &house{t: t, served: make(chan error, 1), told: make(chan Access, 100)}
-	h.machine = sshconn.New(ssh.NewClient(conn, channels, requests), sshconn.Options{Dir: "/"})
+	h.machine = sshconn.New(sshtest.Client(t, ours, ssh.Config{}), sshconn.Options{Dir: "/"})
 	h.serve(Options{Open: h.machine.OpenSession, Record: h.record})
 	t.Cleanup(func() { h.end(); parts.Wait() })
 	return h

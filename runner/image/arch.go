@@ -8,32 +8,29 @@ import (
 	"strings"
 )
 
-// Architecture is a kind of processor that images can be of, with what its
-// machines are called and how one of them is put together by QEMU.
+// Architecture is a kind of processor that images can be of, with what it is
+// called and how its machines boot.
 type Architecture struct {
 	Name    string // as uname(1), RPM and libvirt say it: "x86_64"
 	Debian  string // as dpkg says it: "amd64"
 	Go      string // as the Go toolchain says it (GOARCH): "amd64"
 	Console string // the kernel's name of the first serial line: "ttyS0"
-	// Emulator is QEMU's program for it, Machine the type of machine that such an
-	// image boots on, and Firmware what that machine has of its own, which boots
-	// an image with Boot "bios".
-	Emulator, Machine, Firmware string
+	// Firmware is what such a machine has of its own in QEMU, which boots an image
+	// with Boot "bios"; "" for none.
+	Firmware string
 	// UEFI tells whether such machines can boot an image with Boot "uefi".
 	UEFI bool
-	// Disk is the model of a virtio disk, as `-device` takes it.
-	Disk string
 }
 
 // Architectures lists those that are known. The facts are from QEMU's system
 // emulation documentation ("Targets") and from Debian's list of ports.
 func Architectures() []Architecture {
 	return []Architecture{
-		{"x86_64", "amd64", "amd64", "ttyS0", "qemu-system-x86_64", "pc", "SeaBIOS", true, "virtio-blk-pci"},
-		{"aarch64", "arm64", "arm64", "ttyAMA0", "qemu-system-aarch64", "virt", "", true, "virtio-blk-pci"},
-		{"ppc64le", "ppc64el", "ppc64le", "hvc0", "qemu-system-ppc64", "pseries", "SLOF", false, "virtio-blk-pci"},
-		{"s390x", "s390x", "s390x", "ttysclp0", "qemu-system-s390x", "s390-ccw-virtio", "s390-ccw", false, "virtio-blk-ccw"},
-		{"riscv64", "riscv64", "riscv64", "ttyS0", "qemu-system-riscv64", "virt", "", true, "virtio-blk-pci"},
+		{"x86_64", "amd64", "amd64", "ttyS0", "SeaBIOS", true},
+		{"aarch64", "arm64", "arm64", "ttyAMA0", "", true},
+		{"ppc64le", "ppc64el", "ppc64le", "hvc0", "SLOF", false},
+		{"s390x", "s390x", "s390x", "ttysclp0", "s390-ccw", false},
+		{"riscv64", "riscv64", "riscv64", "ttyS0", "", true},
 	}
 }
 
@@ -60,6 +57,15 @@ func architectureOr(name string) (Architecture, error) {
 		return HostArchitecture()
 	}
 	return ArchitectureOf(name)
+}
+
+// architectureFor is the architecture that somebody named, else the one that an
+// image's name ends in, else the host's own.
+func architectureFor(image, named string) (Architecture, error) {
+	if named == "" {
+		_, named = splitName(image)
+	}
+	return architectureOr(named)
 }
 
 // boots tells whether a machine of the architecture can boot an image that way.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -74,7 +75,7 @@ func readModules(ctx context.Context, archive, release string, files []string) (
 	dir := "lib/modules/" + release + "/"
 	err := eachMember(ctx, archive, func(name string, read func() ([]byte, error)) error {
 		file, ok := strings.CutPrefix(strings.TrimPrefix(name, "usr/"), dir)
-		if !ok || !contains(files, file) {
+		if !ok || !slices.Contains(files, file) {
 			return nil
 		}
 		data, err := read()
@@ -91,15 +92,6 @@ func readModules(ctx context.Context, archive, release string, files []string) (
 		}
 	}
 	return modules, err
-}
-
-func contains(list []string, s string) bool {
-	for _, one := range list {
-		if one == s {
-			return true
-		}
-	}
-	return false
 }
 
 // expand undoes the compression that a file's name tells of, with the program

@@ -78,7 +78,7 @@ func planRoot(ctx context.Context, options BuildOptions) (root, error) {
 	if err != nil {
 		return root{}, err
 	}
-	arch, err := options.arch()
+	arch, err := options.Architecture()
 	if err != nil {
 		return root{}, err
 	}

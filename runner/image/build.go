@@ -55,26 +55,18 @@ func (o BuildOptions) from() string {
 	return base
 }
 
-// arch is the architecture to build for.
-func (o BuildOptions) arch() (Architecture, error) {
-	if _, named := splitName(o.Name); o.Arch == "" && named != "" {
-		return ArchitectureOf(named)
-	}
-	return architectureOr(o.Arch)
-}
+// Architecture is the one to build for: what Arch, or else Name, says.
+func (o BuildOptions) Architecture() (Architecture, error) { return architectureFor(o.Name, o.Arch) }
 
 // FindOrBuild finds the image of that name with the given agent inside, or
 // builds it: from the network once, after that in seconds.
 func (s Store) FindOrBuild(ctx context.Context, options BuildOptions) (Image, error) {
-	arch, err := options.arch()
+	arch, err := options.Architecture()
 	if err == nil {
 		err = checkAgent(options.Agent, arch)
 	}
 	if err != nil {
 		return Image{}, err
-	}
-	if _, err := os.Stat(options.Agent); err != nil {
-		return Image{}, fmt.Errorf("cannot read the guest agent: %w", err)
 	}
 	return s.build(ctx, options, func(found Image) bool {
 		same, err := found.Holds(options.Agent)
@@ -124,7 +116,7 @@ func (o BuildOptions) check() error {
 	if o.Size != 0 && (o.Size < minimumSize || o.Size > maximumSize) {
 		return fmt.Errorf("cannot make a disk of %d bytes: it must have 1 GiB to 1 TiB", o.Size)
 	}
-	arch, err := o.arch()
+	arch, err := o.Architecture()
 	if err != nil {
 		return err
 	}
@@ -149,7 +141,7 @@ func (o BuildOptions) canBuild(ctx context.Context) error {
 		}
 		return err
 	}
-	arch, err := o.arch()
+	arch, err := o.Architecture()
 	if err != nil {
 		return nil // which was told before
 	}
@@ -208,13 +200,20 @@ func (s Store) produce(ctx context.Context, options BuildOptions, meter *meter) 
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(s.Root, options.Name+partMark)
+	return s.making(options.Name, func(dir string) error {
+		work := build{options: options, plan: plan, tools: tools, meter: meter, archive: archive, dir: dir}
+		return work.make(ctx)
+	})
+}
+
+// making has do fill a new directory, and makes that the image of the name.
+func (s Store) making(name string, do func(dir string) error) error {
+	dir, err := os.MkdirTemp(s.Root, name+partMark)
 	if err != nil {
 		return err
 	}
-	work := build{options: options, plan: plan, tools: tools, meter: meter, archive: archive, dir: dir}
-	if err = work.make(ctx); err == nil {
-		err = s.place(dir, options.Name)
+	if err = do(dir); err == nil {
+		err = s.place(dir, name)
 	}
 	// Now this is nothing, the image that was replaced, or half of one.
 	return errors.Join(err, removeTree(dir))
@@ -268,7 +267,7 @@ func (b build) make(ctx context.Context) error {
 		err = b.disk(ctx)
 	}
 	if err == nil {
-		err = b.describe(agent)
+		err = b.describe(ctx, agent)
 	}
 	return err
 }
@@ -313,8 +312,7 @@ func (b build) disk(ctx context.Context) error {
 }
 
 // describe writes image.json.
-func (b build) describe(agent []byte) error {
-	b.meter.stage("computing the checksum")
+func (b build) describe(ctx context.Context, agent []byte) error {
 	f := file{
 		Version: formatVersion, Name: b.options.Name,
 		Distro: b.plan.release.Distro, Release: b.plan.release.Version, Arch: b.plan.arch.Name,
@@ -323,7 +321,7 @@ func (b build) describe(agent []byte) error {
 	}
 	sum := sha256.Sum256(agent)
 	f.AgentDigest = hex.EncodeToString(sum[:])
-	return f.write(b.dir)
+	return f.write(ctx, b.dir, b.meter)
 }
 
 // writeTo writes a file and waits until it is on the disk.

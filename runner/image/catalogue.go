@@ -19,7 +19,6 @@ type CloudImage struct {
 	// the last part of each a * stands for what changes with every build; the
 	// directory's listing then tells it.
 	URL, Sums string
-	Boot      string // BootBIOS or BootUEFI where the distribution says so, else ""
 }
 
 // Ref is what `assay image pull` calls it: "fedora:42".

@@ -118,7 +118,7 @@ func checksumLine(line string) (name string, sum checksum, ok bool) {
 	digest, name, found := strings.Cut(line, " ")
 	name = strings.TrimPrefix(strings.TrimLeft(name, " "), "*")
 	kind, rest, bsd := strings.Cut(line, " (")
-	if bsd && (kind == "SHA256" || kind == "SHA512") {
+	if bsd = bsd && (kind == "SHA256" || kind == "SHA512"); bsd {
 		i := strings.LastIndex(rest, ") = ")
 		if i < 0 {
 			return "", checksum{}, false
@@ -128,7 +128,7 @@ func checksumLine(line string) (name string, sum checksum, ok bool) {
 		return "", checksum{}, false
 	}
 	sum, err := parseChecksum(digest)
-	if err != nil || bsd && !strings.EqualFold(kind, sum.algorithm) && (kind == "SHA256" || kind == "SHA512") {
+	if err != nil || bsd && !strings.EqualFold(kind, sum.algorithm) {
 		return "", checksum{}, false
 	}
 	return path.Base(name), sum, true // "./NAME" in some

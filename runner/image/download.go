@@ -170,7 +170,7 @@ func (d *download) attempt(ctx context.Context, state *begun) error {
 		return err
 	}
 	body := &alive{r: response.Body, beat: func() { watch.Reset(d.idle) }}
-	return plainError(ctx, d.take(body, at, state.Size))
+	return plainError(ctx, d.take(ctx, body, at, state.Size))
 }
 
 // plainError says what ended a request: our own watch, or ctx, or the network.
@@ -267,7 +267,7 @@ func (d *download) forget(state *begun) error {
 }
 
 // take writes a body from an offset on, and tells whether the file is whole.
-func (d *download) take(body io.Reader, at, size int64) error {
+func (d *download) take(ctx context.Context, body io.Reader, at, size int64) error {
 	out, err := os.OpenFile(d.part, os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return permanent{err}
@@ -277,7 +277,7 @@ func (d *download) take(body io.Reader, at, size int64) error {
 	}
 	d.meter.bytes("downloading", max(size, 0))
 	d.meter.add(at)
-	n, err := io.Copy(out, io.LimitReader(&metered{body, d.meter}, d.limit-at+1))
+	n, err := io.Copy(out, io.LimitReader(&counted{ctx: ctx, r: body, meter: d.meter}, d.limit-at+1))
 	if synced := errors.Join(out.Sync(), out.Close()); synced != nil {
 		return permanent{synced}
 	}
@@ -294,18 +294,7 @@ func (d *download) take(body io.Reader, at, size int64) error {
 	return nil
 }
 
-// metered counts what is read; alive tells that there is something to read.
-type metered struct {
-	r     io.Reader
-	meter *meter
-}
-
-func (m *metered) Read(p []byte) (int, error) {
-	n, err := m.r.Read(p)
-	m.meter.add(int64(n))
-	return n, err
-}
-
+// alive tells that there was something to read.
 type alive struct {
 	r    io.Reader
 	beat func()

@@ -73,11 +73,7 @@ func Ignition(seed Seed) ([]byte, error) {
 		}},
 	}
 	config.Systemd.Units = []ignitionUnit{{Name: "assay-agent.service", Enabled: true, Contents: agentUnit()}}
-	masked := harmlessMasks()
-	if !seed.Network {
-		masked = append(masked, networkWaits()...)
-	}
-	for _, name := range masked {
+	for _, name := range seed.masked() {
 		config.Systemd.Units = append(config.Systemd.Units, ignitionUnit{Name: name, Mask: true})
 	}
 	return json.Marshal(config)

@@ -53,15 +53,12 @@ func (o ImportOptions) source(origin string) (source, error) {
 	if err := checkName(o.Name); err != nil {
 		return s, err
 	}
-	base, named := splitName(o.Name)
-	if o.Arch == "" {
-		o.Arch = named
-	}
 	var err error
-	if s.arch, err = architectureOr(o.Arch); err != nil {
+	if s.arch, err = architectureFor(o.Name, o.Arch); err != nil {
 		return s, err
 	}
 	if s.distro == "" && s.release == "" {
+		base, _ := splitName(o.Name)
 		s.distro, s.release = guessRelease(base)
 	}
 	switch {
@@ -141,19 +138,13 @@ func (s Store) adopt(ctx context.Context, from source, meter *meter, get func(ct
 		return err
 	}
 	defer func() { _ = log.Close() }() // what it tells is only for people
-	dir, err := os.MkdirTemp(s.Root, from.name+partMark)
-	if err != nil {
-		return err
-	}
-	work := adoption{source: from, dir: dir, tools: toolbox{log: log}, meter: meter}
-	if err = get(ctx, work.path("given")); err == nil {
-		err = work.make(ctx)
-	}
-	if err == nil {
-		err = s.place(dir, from.name)
-	}
-	// Now this is nothing, the image that was replaced, or half of one.
-	return errors.Join(err, removeTree(dir))
+	return s.making(from.name, func(dir string) error {
+		work := adoption{source: from, dir: dir, tools: toolbox{log: log}, meter: meter}
+		if err := get(ctx, work.path("given")); err != nil {
+			return err
+		}
+		return work.make(ctx)
+	})
 }
 
 // adoption is one image being made of a disk from elsewhere.
@@ -187,12 +178,11 @@ func (a adoption) make(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.meter.stage("computing the checksum")
 	f := file{
 		Version: formatVersion, Name: a.name, Distro: a.distro, Release: a.release, Arch: a.arch.Name,
 		Boot: a.boot, Origin: a.origin, OriginSum: a.originSum, Disk: "disk.qcow2", Built: time.Now().UTC(),
 	}
-	return errors.Join(os.Chmod(a.dir, 0o755), os.Chmod(disk, 0o644), f.write(a.dir)) // another user may run the machines
+	return errors.Join(os.Chmod(a.dir, 0o755), os.Chmod(disk, 0o644), f.write(ctx, a.dir, a.meter)) // another user may run the machines
 }
 
 // open tells what the given file is, after undoing one compression.
@@ -202,7 +192,7 @@ func (a adoption) open(ctx context.Context, given string) (string, error) {
 		return kind, err
 	}
 	plain := a.path("plain")
-	if err := expandXZ(ctx, given, plain, a.meter); err != nil {
+	if err := expandXZ(ctx, given, plain, maximumImport, a.meter); err != nil {
 		return "", err
 	}
 	if err := os.Rename(plain, given); err != nil {

@@ -264,8 +264,10 @@ func TestVerifyNamesWhatDiffers(t *testing.T) {
 	s := Store{Root: t.TempDir()}
 	put(t, s, "good", nil)
 	dir := filepath.Join(s.Root, "good")
+	meter := newMeter(nil)
+	defer meter.close()
 	f := file{Version: formatVersion, Name: "good", Boot: BootDirect, Kernel: "vmlinuz", Initrd: "initrd.img", Disk: "disk.qcow2"}
-	if err := errors.Join(os.Remove(filepath.Join(dir, describes)), f.write(dir)); err != nil {
+	if err := errors.Join(os.Remove(filepath.Join(dir, describes)), f.write(t.Context(), dir, meter)); err != nil {
 		t.Fatal(err)
 	}
 	var last Progress

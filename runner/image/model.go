@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -112,21 +113,10 @@ func readFile(text []byte) (file, error) {
 
 // write computes the digests of the files in dir and writes image.json beside
 // them.
-func (f file) write(dir string) error {
-	f.Sums = map[string]string{}
-	var paths []string
-	var err error
-	for _, name := range f.parts() {
-		path := filepath.Join(dir, name)
-		paths = append(paths, path)
-		if f.Sums[name], err = fileDigest(path); err != nil {
-			return err
-		}
-	}
-	if f.Digest = f.Sums[f.Disk]; len(paths) > 1 {
-		if f.Digest, err = fileDigest(paths...); err != nil {
-			return err
-		}
+func (f file) write(ctx context.Context, dir string, meter *meter) (err error) {
+	meter.bytes("computing the checksum", 0)
+	if f.Sums, f.Digest, err = f.digests(ctx, dir, meter); err != nil {
+		return err
 	}
 	text, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {

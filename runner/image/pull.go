@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/assay-ci/assay/runner/filelock"
 )
 
 // PullOptions say what to download. Either Ref or URL is given, and with a URL
@@ -86,7 +87,7 @@ func (p *pull) plan() error {
 			return err
 		}
 		p.url, p.sums = entry.URL, entry.Sums
-		o.Distro, o.Release, o.Arch, o.Boot = entry.Distro, entry.Release, entry.Arch, first(o.Boot, entry.Boot)
+		o.Distro, o.Release, o.Arch = entry.Distro, entry.Release, entry.Arch
 	case o.SHA256 == "" && o.Sums == "":
 		return fmt.Errorf("cannot pull %s without its checksum: add --sha256 HEX, or --sums with the address of the file that has it", o.URL)
 	}
@@ -96,7 +97,7 @@ func (p *pull) plan() error {
 			return fmt.Errorf("cannot read %q as a SHA-256 checksum: it has 64 hexadecimal digits", o.SHA256)
 		}
 	}
-	for _, address := range []string{p.url, first(p.sums, p.url)} {
+	for _, address := range []string{p.url, cmp.Or(p.sums, p.url)} {
 		if _, err := webAddress(address); err != nil {
 			return fmt.Errorf("cannot pull: %w", err)
 		}
@@ -111,13 +112,6 @@ func (p *pull) plan() error {
 		Name: o.Name, Boot: o.Boot, Distro: o.Distro, Release: o.Release, Arch: o.Arch, Replace: o.Replace,
 	}.source("")
 	return err
-}
-
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // NameOf is what an image is called that nobody named: after its release, else
@@ -209,11 +203,7 @@ func (p *pull) wait() func(context.Context, int) bool {
 // fetch brings the file to part and makes sure that it is the right one. One
 // that was put together from several tries and came out wrong is fetched anew.
 func (p *pull) fetch(ctx context.Context, part string) error {
-	limit := p.options.MaxBytes
-	if limit <= 0 {
-		limit = maximumPull
-	}
-	one := newDownload(p.options.Client, p.url, part, limit, p.meter)
+	one := newDownload(p.options.Client, p.url, part, cmp.Or(p.options.MaxBytes, maximumPull), p.meter)
 	one.wait = p.wait()
 	for again := one.have() > 0; ; again = false {
 		if err := one.run(ctx); err != nil {
@@ -254,7 +244,7 @@ func (s Store) part(ctx context.Context, address string, waiting func()) (path s
 	}
 	sum := sha256.Sum256([]byte(address))
 	path = filepath.Join(dir, "pull-"+hex.EncodeToString(sum[:8])+".part")
-	unlock, err = lockFile(ctx, path+".lock", waiting)
+	unlock, err = filelock.Wait(ctx, path+".lock", waiting)
 	if err != nil {
 		return "", nil, fmt.Errorf("cannot lock the download of %s: %w", withoutSecrets(address), err)
 	}
@@ -273,14 +263,10 @@ func forgetStale(dir, keep string) {
 		if err != nil || part == keep || time.Since(info.ModTime()) < cacheFor {
 			continue
 		}
-		held, err := os.OpenFile(part+".lock", os.O_CREATE|os.O_RDWR, 0o644)
-		if err != nil {
-			continue
-		}
-		if unix.Flock(int(held.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		if unlock, err := filelock.Try(part + ".lock"); err == nil {
 			_ = forgetPart(part) // the next download tries again
+			unlock()
 		}
-		_ = held.Close() // closing unlocks
 	}
 }
 

@@ -18,6 +18,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/assay-ci/assay/runner/filelock"
 )
 
 // mirror is a download server that answers as real ones do, and cuts
@@ -412,7 +414,7 @@ func TestForgetStaleDownloads(t *testing.T) {
 			}
 		}
 	}
-	unlock, err := lockFile(t.Context(), filepath.Join(dir, "pull-held.part.lock"), func() {})
+	unlock, err := filelock.Try(filepath.Join(dir, "pull-held.part.lock"))
 	if err != nil {
 		t.Fatal(err)
 	}

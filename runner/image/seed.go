@@ -122,14 +122,18 @@ package_upgrade: false
 apt: {preserve_sources_list: true}
 `
 
+// masked are the units that the machine shall not start.
+func (s Seed) masked() []string {
+	if s.Network {
+		return harmlessMasks()
+	}
+	return append(harmlessMasks(), networkWaits()...)
+}
+
 // installScript installs the agent from the disc that it lies on, as root. It
 // may run any number of times. What it cannot do it says on the console, which
 // is all that is left of a machine whose agent did not come.
 func (s Seed) installScript() string {
-	masked := harmlessMasks()
-	if !s.Network {
-		masked = append(masked, networkWaits()...)
-	}
 	return `#!/bin/sh
 seed=${0%/*}
 units=/` + strings.TrimSuffix(units, "/") + `
@@ -153,7 +157,7 @@ put assay-agent ` + agentPath + ` 755
 put assay-agent.service "$units/assay-agent.service" 644
 mkdir -p "$units/sysinit.target.wants"
 ln -sfn ../assay-agent.service "$units/sysinit.target.wants/assay-agent.service"
-masked='` + strings.Join(masked, " ") + `'
+masked='` + strings.Join(s.masked(), " ") + `'
 for unit in $masked; do
     # What somebody configured stays.
     if [ ! -e "$units/$unit" ] || [ -L "$units/$unit" ]; then

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/assay-ci/assay"
-	"golang.org/x/sys/unix"
+	"github.com/assay-ci/assay/runner/filelock"
 )
 
 // Store is a directory of images. Any number of processes may use it at the
@@ -165,34 +165,11 @@ func (s Store) lock(ctx context.Context, waiting func()) (unlock func(), err err
 	if err := os.MkdirAll(s.Root, 0o755); err != nil {
 		return nil, fmt.Errorf("cannot make the image directory: %w", err)
 	}
-	unlock, err = lockFile(ctx, filepath.Join(s.Root, ".lock"), waiting)
+	unlock, err = filelock.Wait(ctx, filepath.Join(s.Root, ".lock"), waiting)
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock the image directory %s: %w", s.Root, err)
 	}
 	return unlock, nil
-}
-
-// lockFile waits until nobody else has the lock that is this file.
-func lockFile(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
-	held, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	for first := true; ; first = false {
-		err := unix.Flock(int(held.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { _ = held.Close() }, nil // closing unlocks
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return nil, errors.Join(err, held.Close())
-		}
-		if first {
-			waiting()
-		}
-		if !pause(ctx, 100*time.Millisecond) {
-			return nil, errors.Join(fmt.Errorf("another process has it: %w", ctx.Err()), held.Close())
-		}
-	}
 }
 
 // pause waits, and tells whether ctx still goes on.

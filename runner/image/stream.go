@@ -31,14 +31,13 @@ func (c *counted) Read(p []byte) (int, error) {
 type sparse struct {
 	w    *os.File
 	size int64
-	max  int64 // bytes that are taken; 0 for any number
+	max  int64 // bytes that are taken
+	over bool  // there were more
 }
 
-var errTooLarge = errors.New("it is too large")
-
 func (s *sparse) Write(p []byte) (int, error) {
-	if s.max > 0 && s.size+int64(len(p)) > s.max {
-		return 0, errTooLarge
+	if s.over = s.over || s.size+int64(len(p)) > s.max; s.over {
+		return 0, fmt.Errorf("it has more than %d bytes", s.max)
 	}
 	const block = 4 << 10
 	done := 0
@@ -59,7 +58,7 @@ func (s *sparse) end() error { return s.w.Truncate(s.size) }
 
 // expandXZ decompresses a file with xz, which every distribution has. A small
 // file that becomes a huge one is refused in time.
-func expandXZ(ctx context.Context, from, to string, meter *meter) error {
+func expandXZ(ctx context.Context, from, to string, limit int64, meter *meter) error {
 	in, err := os.Open(from)
 	if err != nil {
 		return err
@@ -71,16 +70,14 @@ func expandXZ(ctx context.Context, from, to string, meter *meter) error {
 	}
 	meter.bytes("decompressing", info.Size())
 	return writeTo(to, func(w *os.File) error {
-		out := &sparse{w: w, max: maximumImport}
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
+		out := &sparse{w: w, max: limit}
 		command := exec.CommandContext(ctx, "xz", "-dc", "--memlimit-decompress=1GiB")
 		var complaint bytes.Buffer
 		command.Stdin = &counted{ctx: ctx, r: in, meter: meter}
 		command.Stdout, command.Stderr = out, &capped{&complaint, 4 << 10}
 		err := command.Run()
-		if errors.Is(err, errTooLarge) {
-			return fmt.Errorf("it decompresses to more than %d bytes", int64(maximumImport))
+		if out.over { // xz itself ends with a broken pipe then
+			return fmt.Errorf("it decompresses to more than %d bytes", limit)
 		}
 		if errors.Is(err, exec.ErrNotFound) {
 			return fmt.Errorf("cannot decompress it: %w: `apt-get install xz-utils` on Debian and Ubuntu, `dnf install xz` on Fedora", err)

@@ -34,24 +34,36 @@ func (s Store) Verify(ctx context.Context, name string, tell func(Progress)) err
 	meter := newMeter(tell)
 	defer meter.close()
 	meter.bytes("verifying "+name, image.Size)
-	all := sha256.New() // of all files, which is all that version 1 knew
+	sums, all, err := f.digests(ctx, image.Dir, meter)
+	if err != nil {
+		return fmt.Errorf("cannot verify the image %s: %w", name, err)
+	}
 	for _, part := range f.parts() {
-		sum, err := f.digest(ctx, filepath.Join(image.Dir, part), all, meter)
-		if err != nil {
-			return fmt.Errorf("cannot verify the image %s: %w", name, err)
-		}
-		if want, known := f.Sums[part]; known && sum != want {
-			return differs(name, part, sum, want)
+		if want, known := f.Sums[part]; known && sums[part] != want {
+			return differs(name, part, sums[part], want)
 		}
 	}
-	if sum := hex.EncodeToString(all.Sum(nil)); sum != f.Digest {
-		return differs(name, "one of its files", sum, f.Digest)
+	if all != f.Digest { // which is all that version 1 knew
+		return differs(name, "one of its files", all, f.Digest)
 	}
 	return nil
 }
 
+// digests are the SHA-256, in hex, of each file in dir, and of all one after the
+// other. They are read once.
+func (f file) digests(ctx context.Context, dir string, meter *meter) (sums map[string]string, all string, err error) {
+	together := sha256.New()
+	sums = map[string]string{}
+	for _, part := range f.parts() {
+		if sums[part], err = digest(ctx, filepath.Join(dir, part), together, meter); err != nil {
+			return nil, "", fmt.Errorf("cannot compute the checksum of %s: %w", part, err)
+		}
+	}
+	return sums, hex.EncodeToString(together.Sum(nil)), nil
+}
+
 // digest is the SHA-256 of one file, which is added to that of all.
-func (f file) digest(ctx context.Context, path string, all io.Writer, meter *meter) (string, error) {
+func digest(ctx context.Context, path string, all io.Writer, meter *meter) (string, error) {
 	in, err := os.Open(path)
 	if err != nil {
 		return "", err

@@ -17,6 +17,7 @@ import (
 	"github.com/assay-ci/assay/runner"
 	"github.com/assay-ci/assay/runner/image"
 	"github.com/assay-ci/assay/runner/sshconn"
+	"github.com/assay-ci/assay/runner/template"
 )
 
 // guestDir is the execution's directory in the guest, which has no other use.
@@ -70,11 +71,11 @@ const handTries = 3
 
 // want is what a spec comes to on this host.
 type want struct {
-	spec     runner.Spec
-	img      image.Image
-	accel    string
-	firmware string // path; "" for the machine's own
-	seed     seed   // zero for an image with our agent in it
+	spec   runner.Spec
+	img    image.Image
+	recipe template.Recipe
+	key    string // of the recipe
+	seed   seed   // zero for an image with our agent in it
 }
 
 // want decides image and shape.
@@ -93,27 +94,33 @@ func (m *Machines) want(ctx context.Context, spec runner.Spec) (want, error) {
 		return want{}, fmt.Errorf("cannot boot a machine of %s from the image %s, which is of %s: name another image in the formula", spec.Arch, img.Name, img.Arch)
 	}
 	w := want{spec: spec, img: img}
-	if w.firmware, err = firmware(img); err != nil {
+	firmware, err := firmware(img)
+	if err != nil {
 		return w, err
 	}
 	if w.seed, err = m.seedFor(img); err != nil {
 		return w, err
 	}
 	found, err := m.accelerator(ctx, img)
-	w.accel = found.Accel
+	if err != nil {
+		return w, err
+	}
+	w.recipe, err = m.recipe(spec, img, found.Accel, firmware, w.seed)
+	w.key = w.recipe.Key()
 	return w, err
 }
 
-// boot boots a machine from nothing and makes it what the spec wants.
-func (m *Machines) boot(ctx context.Context, w want, life *stage) (*Machine, error) {
+// boot boots a machine from nothing and makes it what the spec wants; with a stage
+// it is to be frozen.
+func (m *Machines) boot(ctx context.Context, w want, s *stage) (*Machine, error) {
 	one := m.newMachine(w.spec.Execution)
-	if err := one.create(ctx, w, life); err != nil {
+	if err := one.create(ctx, w, s); err != nil {
 		return nil, errors.Join(err, one.Close())
 	}
 	if err := one.await(ctx); err != nil {
 		return nil, err
 	}
-	if err := one.prepare(ctx, w, life != nil); err != nil {
+	if err := one.prepare(ctx, w, s != nil); err != nil {
 		return nil, errors.Join(err, one.Close())
 	}
 	return one, nil
@@ -171,18 +178,11 @@ func (m *Machines) newMachine(execution string) *Machine {
 // it is a template in the making, whose files lie there.
 func (one *Machine) create(ctx context.Context, w want, s *stage) error {
 	m := one.machines
-	var err error
-	var l label
-	if one.runDir, one.diskDir, l, err = m.owner.machineDirs(one.id, one.execution); err != nil {
+	d, err := one.layOut(w.recipe)
+	if err != nil {
 		return err
 	}
-	d := domain{
-		Name: domainName(one.id, one.execution), UUID: one.uuid.String(), Label: l, Accel: w.accel, Arch: w.img.Arch,
-		Firmware: w.firmware, Screen: w.img.Boot != image.BootDirect,
-		CPUs: w.spec.CPUs, Memory: w.spec.Memory, Kernel: w.img.Kernel, Initrd: w.img.Initrd, Cmdline: w.img.Cmdline,
-		Disk: filepath.Join(one.diskDir, diskName), Console: one.consolePath(), Channel: one.socketPath(), User: m.host.user.label(),
-	}
-	one.hasScreen = d.Screen
+	d.Kernel, d.Initrd, d.Cmdline = w.img.Kernel, w.img.Initrd, w.img.Cmdline
 	base, dir := w.img.Disk, one.diskDir
 	if s != nil {
 		if base, err = s.set(one, &d, w.img); err != nil {
@@ -204,12 +204,25 @@ func (one *Machine) create(ctx context.Context, w want, s *stage) error {
 	if err := one.overlay(ctx, base, d.Disk, w.spec.Disk); err != nil {
 		return err
 	}
-	if w.spec.Network == networkFull {
+	if w.recipe.Network == networkFull {
 		if err := one.plug(&d); err != nil {
 			return err
 		}
 	}
 	return one.define(ctx, d, 0)
+}
+
+// layOut makes the machine's directories and what its domain has in any case.
+func (one *Machine) layOut(r template.Recipe) (domain, error) {
+	d := domainOf(r)
+	var err error
+	if one.runDir, one.diskDir, d.Label, err = one.machines.owner.machineDirs(one.id, one.execution); err != nil {
+		return d, err
+	}
+	d.Name, d.UUID, d.User = domainName(one.id, one.execution), one.uuid.String(), one.machines.host.user.label()
+	d.Disk, d.Console, d.Channel = filepath.Join(one.diskDir, diskName), one.consolePath(), one.socketPath()
+	one.hasScreen = d.Screen
+	return d, nil
 }
 
 // overlay makes the machine's disk on top of another one.

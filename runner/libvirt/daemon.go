@@ -14,6 +14,8 @@ import (
 	"time"
 
 	lv "github.com/digitalocean/go-libvirt"
+
+	"github.com/assay-ci/assay/runner/filelock"
 )
 
 // The addresses of the QEMU driver (libvirt.org, "Connection URIs").
@@ -168,7 +170,7 @@ func reach[C any](ctx context.Context, d *daemon, start [][]string, dial func(co
 	if len(start) == 0 {
 		return c, fmt.Errorf("%w: no daemon is running and none can be started: install libvirt's QEMU driver", err)
 	}
-	unlock, err := lockFile(ctx, d.lock)
+	unlock, err := filelock.Wait(ctx, d.lock, nil)
 	if err != nil {
 		return c, fmt.Errorf("cannot start a daemon: %w", err)
 	}

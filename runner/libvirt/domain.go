@@ -9,6 +9,7 @@ import (
 	"libvirt.org/go/libvirtxml"
 
 	"github.com/assay-ci/assay/runner/image"
+	"github.com/assay-ci/assay/runner/template"
 )
 
 // agentPort is the name of the virtio-serial port that the guest's agent serves
@@ -61,6 +62,14 @@ type domain struct {
 	// Plain leaves out what only makes libvirt quicker, for a libvirt that does not
 	// know it.
 	Plain bool
+}
+
+// domainOf is what a domain has of a recipe: all but names and paths.
+func domainOf(r template.Recipe) domain {
+	return domain{
+		Accel: r.Accel, Arch: r.Arch, CPUs: r.CPUs, Memory: r.Memory,
+		Firmware: r.Firmware, Screen: r.Boot != image.BootDirect,
+	}
 }
 
 // xml is the definition that libvirt takes. It depends on nothing but d.

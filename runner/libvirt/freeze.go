@@ -208,30 +208,20 @@ func (m *Machines) fork(ctx context.Context, t template.Template, execution stri
 }
 
 func (one *Machine) wake(ctx context.Context, t template.Template) error {
-	m := one.machines
-	var err error
-	var l label
-	if one.runDir, one.diskDir, l, err = m.owner.machineDirs(one.id, one.execution); err != nil {
+	d, err := one.layOut(t.Recipe)
+	if err != nil {
 		return err
 	}
-	overlay := filepath.Join(one.diskDir, diskName)
-	if err := one.overlay(ctx, t.Path(diskName), overlay, t.Recipe.Disk); err != nil {
+	if err := one.overlay(ctx, t.Path(diskName), d.Disk, t.Recipe.Disk); err != nil {
 		return err
 	}
 	path, err := one.makeStateDir()
 	if err != nil {
 		return err
 	}
-	d := domain{
-		Name: domainName(one.id, one.execution), UUID: one.uuid.String(), Label: l, Accel: t.Recipe.Accel, Arch: t.Recipe.Arch,
-		CPUs: t.Recipe.CPUs, Memory: t.Recipe.Memory, Firmware: t.Recipe.Firmware,
-		Disk: overlay, Console: one.consolePath(), Channel: one.socketPath(), User: m.host.user.label(),
-		RAM: t.Path(ramName), Fork: true,
-	}
+	d.RAM, d.Fork = t.Path(ramName), true
 	if t.Recipe.Boot == image.BootDirect {
 		d.Kernel, d.Initrd, d.Cmdline = t.Path(kernelName), t.Path(initrdName), t.Recipe.Cmdline
-	} else {
-		d.Screen = true
 	}
 	seed{name: t.Recipe.Seed}.place(t.Dir, &d)
 	if t.Recipe.Network == networkFull {
@@ -243,11 +233,12 @@ func (one *Machine) wake(ctx context.Context, t template.Template) error {
 	if err := one.define(ctx, d, lv.DomainStartPaused); err != nil {
 		return err
 	}
-	if err := one.thaw(ctx, path, t.Path(stateName)); err != nil {
-		return one.fate(ctx, fmt.Errorf("%w: %w", errNoWake, err))
+	err = one.thaw(ctx, path, t.Path(stateName))
+	if err == nil {
+		err = one.resume(ctx)
 	}
-	if err := one.resume(ctx); err != nil {
-		return one.fate(ctx, fmt.Errorf("%w: %w", errNoWake, err))
+	if err != nil {
+		return one.taken(ctx, fmt.Errorf("%w: %w", errNoWake, err))
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/assay-ci/assay/runner"
+	"github.com/assay-ci/assay/runner/image/imagetest"
 	"github.com/assay-ci/assay/runner/runnertest"
 )
 
@@ -50,23 +51,9 @@ func beOwner(place string) error {
 
 func optionsIn(place string) Options {
 	return Options{
-		ImageRoot: imageRoot(), Dir: filepath.Join(place, "machines"), RunDir: filepath.Join(place, "run"),
+		ImageRoot: imagetest.Images(), Dir: filepath.Join(place, "machines"), RunDir: filepath.Join(place, "run"),
 		KVM: "no", BootTimeout: 4 * time.Minute, Log: zerolog.Nop(),
 	}
-}
-
-// imageRoot is where `make test` puts the image.
-func imageRoot() string {
-	if root := os.Getenv("ASSAY_IMAGES"); root != "" {
-		return root
-	}
-	if os.Getuid() == 0 {
-		return "/var/lib/assay/images"
-	}
-	if data := os.Getenv("XDG_DATA_HOME"); data != "" {
-		return filepath.Join(data, "assay/images")
-	}
-	return filepath.Join(os.Getenv("HOME"), ".local/share/assay/images")
 }
 
 // place makes a directory that QEMU's user can pass through.

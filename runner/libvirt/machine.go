@@ -110,6 +110,26 @@ func (one *Machine) fate(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: QEMU ended without the guest's doing: %v", runner.ErrMachineLost, err)
 }
 
+// taken finds out, when something that the host does to the machine failed,
+// whether the host took it away: QEMU has ended of neither the guest's doing nor
+// ours, or libvirt's daemon went while it was asked.
+func (one *Machine) taken(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) {
+		return err // we gave up, which ends the connection, too
+	}
+	ctx, cancel := context.WithTimeout(one.machines.base, fateWait)
+	defer cancel()
+	select {
+	case <-one.conn.lv.Disconnected():
+	default:
+		gone, asked := one.gone(ctx)
+		if asked == nil && !gone || one.machines.fates.await(ctx, lv.UUID(one.uuid)) == fateItself {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %v", runner.ErrMachineLost, err)
+}
+
 // Console does as runner.Consoler says; at most 256 KiB are there.
 func (one *Machine) Console(limit int64) ([]byte, error) {
 	one.mu.Lock()
@@ -180,18 +200,22 @@ func (one *Machine) destroy() error {
 	defer one.conn.close()
 	ctx, cancel := context.WithTimeout(one.machines.base, closeWait)
 	defer cancel()
-	id := lv.UUID(one.uuid)
-	err := destroyDomain(ctx, one.conn, id)
+	return one.ask(ctx, func(c *conn) error { return destroyDomain(ctx, c, lv.UUID(one.uuid)) })
+}
+
+// ask makes calls about the machine on its own connection, or on a new one where
+// that is lost: a daemon that was started anew may have kept the domain.
+func (one *Machine) ask(ctx context.Context, calls func(*conn) error) error {
+	err := calls(one.conn)
 	if err == nil || isRefusal(err) {
 		return err
 	}
-	// The connection is lost: the daemon was restarted, and may have kept the domain.
-	again, err := one.machines.daemon.connect(ctx)
-	if err != nil {
-		return err
+	again, cerr := one.machines.daemon.connect(ctx)
+	if cerr != nil {
+		return errors.Join(err, cerr)
 	}
 	defer again.close()
-	return destroyDomain(ctx, again, id)
+	return calls(again)
 }
 
 // destroyDomain destroys a domain; one that is gone is fine.
@@ -240,20 +264,12 @@ func removeLabelled(dir string) error {
 
 // gone tells whether the domain is no more; err when libvirt cannot be asked.
 func (one *Machine) gone(ctx context.Context) (bool, error) {
-	look := func(l *lv.Libvirt) error {
-		_, err := l.DomainLookupByUUID(lv.UUID(one.uuid))
-		return err
-	}
-	err := one.conn.do(ctx, look)
-	if err != nil && !isRefusal(err) {
-		// The daemon was started anew, and may have kept the domain.
-		again, cerr := one.machines.daemon.connect(ctx)
-		if cerr != nil {
-			return false, errors.Join(err, cerr)
-		}
-		defer again.close()
-		err = again.do(ctx, look)
-	}
+	err := one.ask(ctx, func(c *conn) error {
+		return c.do(ctx, func(l *lv.Libvirt) error {
+			_, err := l.DomainLookupByUUID(lv.UUID(one.uuid))
+			return err
+		})
+	})
 	if isCode(err, lv.ErrNoDomain) {
 		return true, nil
 	}

@@ -11,7 +11,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"syscall"
-	"time"
+
+	"github.com/assay-ci/assay/runner/filelock"
 )
 
 // Names of what lies in the run directory and in the overlay directory. Both
@@ -53,7 +54,7 @@ func newOwner(ctx context.Context, runDir, dir string) (*owner, error) {
 	o.run, o.disk = filepath.Join(runDir, o.id), filepath.Join(dir, o.id)
 	// A reaper looks at an owner only under this lock, so it never sees one that
 	// has a directory but no lock yet, unless its process is dead.
-	unlock, err := lockFile(ctx, filepath.Join(runDir, ".reap"))
+	unlock, err := filelock.Wait(ctx, filepath.Join(runDir, ".reap"), nil)
 	if err != nil {
 		return nil, fmt.Errorf("cannot become an owner of machines: %w", err)
 	}
@@ -213,32 +214,6 @@ func seize(lock string) (release func(), ok bool, err error) {
 		return nil, false, fmt.Errorf("cannot tell whether an owner lives: %s: %w", lock, err)
 	}
 	return func() { _ = file.Close() }, true, nil
-}
-
-// lockFile waits for the lock on a file, which is made if need be and stays.
-func lockFile(ctx context.Context, path string) (unlock func(), err error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { _ = file.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			_ = file.Close()
-			return nil, fmt.Errorf("cannot lock %s: %w", path, err)
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			_ = file.Close()
-			return nil, fmt.Errorf("cannot lock %s: %w", path, ctx.Err())
-		}
-	}
 }
 
 // randomID is short, because the names of sockets must be.

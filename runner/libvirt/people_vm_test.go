@@ -126,7 +126,7 @@ func stained(t *testing.T, m *Machines) {
 	if err := os.Remove(dirty.Path("template.json")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.keeper.Store.Publish(dirty.Dir, m.recipe(plain), dirty.Took); err != nil {
+	if _, err := m.keeper.Store.Publish(dirty.Dir, plain.recipe, dirty.Took); err != nil {
 		t.Fatal(err)
 	}
 	err = m.SelfTest(t.Context())

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/assay-ci/assay/runner/attach"
+	"github.com/assay-ci/assay/runner/filelock"
 )
 
 // Reaped is one thing that a reaper destroyed or removed.
@@ -89,7 +90,7 @@ func (m *Machines) settleEstate(ctx context.Context, c *conn, e *estate, before 
 		e.keep(func(id string) bool { return before[id] || m.lives(id) })
 		return e.clear(ctx, c)
 	}
-	unlock, err := lockFile(ctx, filepath.Join(m.options.RunDir, ".reap"))
+	unlock, err := filelock.Wait(ctx, filepath.Join(m.options.RunDir, ".reap"), nil)
 	if err != nil {
 		return nil, err
 	}

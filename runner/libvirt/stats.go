@@ -15,7 +15,7 @@ type Stats struct {
 	Fresh            int64          // machines forked when they were asked for
 	Waiting          int64          // machines that had waited
 	Fallbacks        int64          // of Cold: templates that could not be made, and forks that were refused
-	TemplatesMade    int64          //
+	TemplatesMade    int64          // templates made, and found good
 	TemplateFailures int64          // templates that could not be made
 	Reaped           int64          // things of dead processes that were removed
 	Destroyed        int64          // machines destroyed

@@ -20,24 +20,23 @@ import (
 // templatesDir is where templates lie below the directory of machines.
 const templatesDir = "templates"
 
-// recipe is what a template for w is made of.
-func (m *Machines) recipe(w want) template.Recipe {
-	shape := domain{
-		Accel: w.accel, Arch: w.img.Arch, CPUs: w.spec.CPUs, Memory: w.spec.Memory, Screen: w.img.Boot != image.BootDirect,
-		RAM: "ram", Disk: "disk", Console: "console", Channel: "channel",
+// recipe is what a machine is made of, and so what it can be forked from.
+func (m *Machines) recipe(spec runner.Spec, img image.Image, accel, firmware string, s seed) (template.Recipe, error) {
+	r := template.Recipe{
+		Image: img.Name, Digest: img.Digest, Arch: img.Arch, Cmdline: img.Cmdline,
+		Boot: img.Boot, Firmware: firmware, Seed: s.name, Agent: s.digest,
+		CPUs: spec.CPUs, Memory: spec.Memory, Disk: spec.Disk, Network: spec.Network, Accel: accel,
+		Hypervisor: "qemu " + m.host.qemu + ", libvirt " + m.host.libvirt, Environment: spec.Environment,
 	}
-	if w.spec.Network == networkFull {
+	shape := domainOf(r)
+	shape.RAM, shape.Disk, shape.Console, shape.Channel = "ram", "disk", "console", "channel"
+	if r.Network == networkFull {
 		shape.Network = "network"
 	}
-	text, _ := shape.xml() // an architecture that is not known is refused when it is booted
+	text, err := shape.xml()
 	sum := sha256.Sum256([]byte(text))
-	return template.Recipe{
-		Image: w.img.Name, Digest: w.img.Digest, Arch: w.img.Arch, Cmdline: w.img.Cmdline,
-		Boot: w.img.Boot, Firmware: w.firmware, Seed: w.seed.name, Agent: w.seed.digest,
-		CPUs: w.spec.CPUs, Memory: w.spec.Memory, Disk: w.spec.Disk, Network: w.spec.Network, Accel: w.accel,
-		Shape:      hex.EncodeToString(sum[:8]),
-		Hypervisor: "qemu " + m.host.qemu + ", libvirt " + m.host.libvirt, Environment: w.spec.Environment,
-	}
+	r.Shape = hex.EncodeToString(sum[:8])
+	return r, err
 }
 
 // cold boots a machine from nothing.
@@ -54,13 +53,12 @@ func (m *Machines) forkOrBoot(ctx context.Context, w want) (*Machine, error) {
 	if m.options.Templates == TemplatesOff {
 		return m.cold(ctx, w)
 	}
-	key := m.recipe(w).Key()
-	if one := m.takeWaiting(ctx, key); one != nil {
+	if one := m.takeWaiting(ctx, w.key); one != nil {
 		m.stats.waiting.Add(1)
-		m.keeper.Refresh(ctx, key, m.maker(w))
+		m.keeper.Refresh(ctx, w.key, m.maker(w))
 		return one, nil
 	}
-	t, err := m.keeper.Get(ctx, key, func(line string) { w.spec.Say("template: %s", line) }, m.maker(w))
+	t, err := m.keeper.Get(ctx, w.key, func(line string) { w.spec.Say("template: %s", line) }, m.maker(w))
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("cannot boot a machine: %w", ctx.Err())
 	}
@@ -71,7 +69,7 @@ func (m *Machines) forkOrBoot(ctx context.Context, w want) (*Machine, error) {
 	for tries := 0; err == nil && tries < forkTries; tries++ {
 		var refused error
 		if one, refused = m.fork(ctx, t, w.spec.Execution); refused == nil {
-			m.waitingFor(key, t)
+			m.waitingFor(t)
 			m.stats.fresh.Add(1)
 			return one, nil
 		}
@@ -83,7 +81,7 @@ func (m *Machines) forkOrBoot(ctx context.Context, w want) (*Machine, error) {
 			m.discard(t, refused)
 		}
 	}
-	m.warnOnce(key, err)
+	m.warnOnce(w.key, err)
 	m.stats.fallbacks.Add(1)
 	w.spec.Say("no fork of a template: %v: booting from nothing", err)
 	return m.cold(ctx, w)
@@ -118,9 +116,7 @@ const makeTries = 3
 // final tells of a template that could be booted and configured, but not frozen
 // and forked: on this host that is how it is.
 func final(err error) bool {
-	var boot *runner.BootError
-	return !hopeless(err) && !errors.As(err, &boot) && !errors.Is(err, runner.ErrMachineDied) &&
-		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && errors.Is(err, errNotFrozen)
+	return errors.Is(err, errNotFrozen) && !errors.Is(err, runner.ErrMachineDied) && !errors.Is(err, context.Canceled) && !hopeless(err)
 }
 
 // errNotFrozen tells that a machine was ready to be a template and did not become one.
@@ -128,7 +124,7 @@ var errNotFrozen = errors.New("cannot freeze a machine")
 
 // maker makes the template for w.
 func (m *Machines) maker(w want) template.Maker {
-	w.spec.Execution = "template-" + m.recipe(w).Key()[:8]
+	w.spec.Execution = "template-" + w.key[:8]
 	return func(ctx context.Context, tell func(string)) (template.Template, error) {
 		w.spec.Tell = tell
 		t, err := m.makeTemplate(ctx, w)
@@ -163,30 +159,30 @@ func (m *Machines) makeTemplate(ctx context.Context, w want) (t template.Templat
 		return t, err
 	}
 	if err := one.freeze(ctx, s); err != nil {
-		return t, fmt.Errorf("%w: %w", errNotFrozen, err)
+		return t, one.taken(ctx, fmt.Errorf("%w: %w", errNotFrozen, err))
 	}
 	w.spec.Say("proving it with two forks")
-	draft := template.Template{Key: m.recipe(w).Key(), Dir: s.dir, Recipe: m.recipe(w)}
+	draft := template.Template{Key: w.key, Dir: s.dir, Recipe: w.recipe}
 	if err := m.proveForks(ctx, draft); err != nil {
 		return t, fmt.Errorf("%w: it did not pass its check: %w", errNotFrozen, err)
 	}
 	took := time.Since(begun)
-	if t, err = m.keeper.Store.Publish(s.dir, m.recipe(w), took); err != nil {
+	if t, err = m.keeper.Store.Publish(s.dir, w.recipe, took); err != nil {
 		return t, err
 	}
 	w.spec.Say("ready in %s", took.Round(100*time.Millisecond))
 	return t, nil
 }
 
-// prepare makes a booted machine what the spec wants. As a template, or with an
+// prepare makes a booted machine what the spec wants. To be frozen, or to get an
 // environment, it waits until the boot is over.
-func (one *Machine) prepare(ctx context.Context, w want, template bool) error {
+func (one *Machine) prepare(ctx context.Context, w want, toFreeze bool) error {
 	if w.spec.Network == networkFull {
 		if err := one.dial(ctx); err != nil {
 			return err
 		}
 	}
-	if !template && w.spec.Environment.Empty() {
+	if !toFreeze && w.spec.Environment.Empty() {
 		return nil
 	}
 	w.spec.Say("waiting for the end of its boot")
@@ -200,13 +196,13 @@ func (one *Machine) prepare(ctx context.Context, w want, template bool) error {
 	return one.machines.provision(ctx, one, w)
 }
 
-// settleScript waits for the end of the boot and runs once what every check runs,
-// so that the guest has it in its memory. A service that failed is the image's
-// affair.
+// settleScript waits for the end of the boot, and runs once what brings every
+// check in, so that the guest has it in its memory. A service that failed is the
+// image's affair.
 const settleScript = `
 if [ -d /run/systemd/system ]; then systemctl is-system-running --wait >/dev/null; fi
-tar --version >/dev/null 2>&1; mkdir -p /tmp; cat /dev/null; sync
-exit 0`
+tar --version >/dev/null 2>&1
+sync`
 
 func (one *Machine) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, one.machines.options.BootTimeout)
@@ -251,7 +247,7 @@ func (one *Machine) introduce(ctx context.Context) error {
 	}
 	ok, reply, err := one.guest.Request(ctx, agent.WakeRequest, wake.Marshal())
 	if err != nil {
-		return fmt.Errorf("cannot tell the machine who it is: %w", err)
+		return one.fate(ctx, fmt.Errorf("cannot tell the machine who it is: %w", err))
 	}
 	if !ok {
 		return fmt.Errorf("cannot tell the machine who it is: it refused: %q: build the image again with this version", reply[:min(len(reply), 200)])
@@ -278,7 +274,7 @@ const maxMark = 64
 // mark is what the machine, and no other one, has as its canary.
 func (one *Machine) mark() string { return hex.EncodeToString(one.uuid[:]) }
 
-// proof script prints what two forks must not have in common, and the time.
+// proofScript prints what two forks must not have in common, and the time.
 const proofScript = `head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n'; echo
 cat /proc/sys/kernel/random/uuid /etc/machine-id /proc/sys/kernel/hostname; date +%s`
 

@@ -70,22 +70,22 @@ func (m *Machines) newPool() *pool.Pool[*Machine] {
 	})
 }
 
-// waitingFor lets machines of a template wait.
-func (m *Machines) waitingFor(key string, t template.Template) {
+// waitingFor lets machines of a template wait, in the place of an older one's.
+func (m *Machines) waitingFor(t template.Template) {
 	changed := m.keys.set(t)
 	if m.pool == nil {
 		return
 	}
 	if changed {
-		m.drop(key)
+		m.drop(t.Key)
 	}
-	m.pool.Offer(key)
+	m.pool.Offer(t.Key)
 }
 
 // replaced gives back what waits for an older template of the same key, and
 // makes room.
 func (m *Machines) replaced(t template.Template) {
-	m.waitingFor(t.Key, t)
+	m.waitingFor(t)
 	m.prune(t.Key)
 }
 

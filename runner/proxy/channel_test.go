@@ -2,44 +2,28 @@ package proxy
 
 import (
 	"context"
-	"net"
 	"os"
 	"sync"
-	"syscall"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/assay-ci/assay/runner/agent"
 	"github.com/assay-ci/assay/runner/sshconn"
+	"github.com/assay-ci/assay/runner/sshconn/sshtest"
 )
 
 // machine is one whose agent runs in this process, on a pair of sockets.
 func machine(t *testing.T) *sshconn.Machine {
 	t.Helper()
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ends := make([]net.Conn, 2)
-	for i, fd := range pair {
-		file := os.NewFile(uintptr(fd), "end")
-		if ends[i], err = net.FileConn(file); err != nil {
-			t.Fatal(err)
-		}
-		_ = file.Close() // FileConn made a copy
-	}
 	server, err := agent.NewServer(agent.Options{Env: os.Environ(), Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
+	client, far := sshtest.Pair(t)
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(context.WithoutCancel(t.Context()), ends[1]) }) // it says how the client left
-	conn, channels, requests, err := ssh.NewClientConn(ends[0], "", &ssh.ClientConfig{HostKeyCallback: ssh.InsecureIgnoreHostKey()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := sshconn.New(ssh.NewClient(conn, channels, requests), sshconn.Options{Dir: "/"})
+	serving.Go(func() { _ = server.Serve(context.WithoutCancel(t.Context()), far) }) // it says how the client left
+	m := sshconn.New(sshtest.Client(t, client, ssh.Config{}), sshconn.Options{Dir: "/"})
 	t.Cleanup(func() {
 		if err := m.Close(); err != nil {
 			t.Error(err)

@@ -129,7 +129,7 @@ func (g *guard) named(host string) bool {
 // those where clouds answer for a host's credentials.
 func isOwn(a netip.Addr) bool {
 	return a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() || a.IsMulticast() ||
-		inAny(a, "0.0.0.0/8", "255.255.255.255/32", "100.100.100.200/32", "fd00:ec2::/32")
+		inAny(a, "0.0.0.0/8", "240.0.0.0/4", "100.100.100.200/32", "168.63.129.16/32", "fd00:ec2::/32", "fd20:ce::/32")
 }
 
 // isPrivate tells addresses of a site's own network (RFC 1918, 4193, 6598), and
@@ -141,7 +141,7 @@ func isPrivate(a netip.Addr) bool {
 
 func inAny(a netip.Addr, prefixes ...string) bool {
 	for _, text := range prefixes {
-		if prefix, err := netip.ParsePrefix(text); err == nil && prefix.Contains(a) {
+		if prefix, err := netip.ParsePrefix(text); err != nil || prefix.Contains(a) {
 			return true
 		}
 	}

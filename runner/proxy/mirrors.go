@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -163,19 +164,12 @@ func pipIndices(files []string, env func(string) string) ([]string, error) {
 		}
 		for _, s := range sections {
 			if s.name == "global" || s.name == "install" {
-				index, extra = orKeep(s.values["index-url"], index), orKeep(s.values["extra-index-url"], extra)
+				index, extra = cmp.Or(s.values["index-url"], index), cmp.Or(s.values["extra-index-url"], extra)
 			}
 		}
 	}
-	index, extra = orKeep(env("PIP_INDEX_URL"), index), orKeep(env("PIP_EXTRA_INDEX_URL"), extra)
+	index, extra = cmp.Or(env("PIP_INDEX_URL"), index), cmp.Or(env("PIP_EXTRA_INDEX_URL"), extra)
 	return strings.Fields(index + "\n" + extra), nil
-}
-
-func orKeep(value, kept string) string {
-	if value != "" {
-		return value
-	}
-	return kept
 }
 
 // section is one [NAME] of an INI file.

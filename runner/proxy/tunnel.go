@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -43,18 +42,16 @@ func (p *Proxy) tunnel(a *reply, t target) error {
 	// What came with the request is here already. The rest is read from the
 	// connection itself: the server's reader takes its end for the guest's.
 	early := io.LimitReader(buffered.Reader, int64(buffered.Reader.Buffered()))
-	var toGuest atomic.Int64
 	var both sync.WaitGroup
-	both.Go(func() { pump(far, io.MultiReader(early, near), idle, p.options.Idle, new(atomic.Int64)) })
-	both.Go(func() { pump(near, far, idle, p.options.Idle, &toGuest) })
+	both.Go(func() { pump(far, io.MultiReader(early, near), idle, p.options.Idle) })
+	both.Go(func() { a.entry.Bytes = pump(near, far, idle, p.options.Idle) })
 	both.Wait()
-	a.entry.Bytes = toGuest.Load()
 	return nil
 }
 
 // pump carries one direction and hands on its end. Every piece puts off the end
-// of both.
-func pump(to net.Conn, from io.Reader, idle *time.Timer, wait time.Duration, total *atomic.Int64) {
+// of both. It tells how many bytes went.
+func pump(to net.Conn, from io.Reader, idle *time.Timer, wait time.Duration) (total int64) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
@@ -62,9 +59,9 @@ func pump(to net.Conn, from io.Reader, idle *time.Timer, wait time.Duration, tot
 			idle.Reset(wait)
 			if _, werr := to.Write(buffer[:n]); werr != nil {
 				_ = to.Close() // and the other direction, which reads from it
-				return
+				return total
 			}
-			total.Add(int64(n))
+			total += int64(n)
 		}
 		if err != nil {
 			break
@@ -72,9 +69,10 @@ func pump(to net.Conn, from io.Reader, idle *time.Timer, wait time.Duration, tot
 	}
 	if half, ok := to.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite() // it may be gone as a whole
-		return
+		return total
 	}
 	_ = to.Close()
+	return total
 }
 
 // connect opens a connection to the target, through the host's own proxy if its

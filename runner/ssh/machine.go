@@ -73,16 +73,8 @@ func (s *said) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String is what was kept, on one line and without control characters.
-func (s *said) String() string {
-	text := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s.Buffer.String(), "?"))
-	return strings.Join(strings.Fields(text), " ")
-}
+// String is what was kept, for people.
+func (s *said) String() string { return sshconn.OneLine(s.Bytes()) }
 
 // script runs one of the scripts for a directory.
 func script(ctx context.Context, m *sshconn.Machine, text, name string) (exit int, out, complaint *said, err error) {

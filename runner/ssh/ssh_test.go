@@ -19,6 +19,7 @@ import (
 
 	"github.com/assay-ci/assay/runner"
 	"github.com/assay-ci/assay/runner/runnertest"
+	"github.com/assay-ci/assay/runner/sshconn/sshtest"
 )
 
 func TestConformance(t *testing.T) {
@@ -195,7 +196,7 @@ func TestHostKeys(t *testing.T) {
 	}
 	known := filepath.Join(options.Dir, "known_hosts")
 	scan := "ssh-keyscan -H -p " + port + " 127.0.0.1"
-	other := writeKey(t, filepath.Join(t.TempDir(), "other"), "")
+	other := sshtest.WriteKey(t, filepath.Join(t.TempDir(), "other"), "").PublicKey()
 	h.know(options, other)
 	refuses(t, options, "its key has changed", ssh.FingerprintSHA256(h.key), ssh.FingerprintSHA256(other),
 		known+" line 1", "ssh-keygen -R '[127.0.0.1]:"+port+"' -f "+known+" && "+scan+" >> "+known)
@@ -247,9 +248,9 @@ func TestLoggingIn(t *testing.T) {
 	copyID := "ssh-copy-id -p " + port + " " + options.User + "@127.0.0.1"
 	refuses(t, options, "cannot log in to "+h.address, "there was none to try", "SSH_AUTH_SOCK is not set", copyID)
 
-	other := writeKey(t, own, "")
+	other := sshtest.WriteKey(t, own, "").PublicKey()
 	rsa := filepath.Join(options.Dir, "id_rsa")
-	writeKey(t, rsa, "secret")
+	sshtest.WriteKey(t, rsa, "secret")
 	refuses(t, options, "it takes none of "+own, "not tried: ", rsa+" (it has a passphrase: give it to the key agent: ssh-add "+rsa+")", copyID)
 	refuses(t, with(options, func(o *Options) { o.Agent = filepath.Join(t.TempDir(), "none") }), "the key agent (dial unix")
 

@@ -3,7 +3,6 @@ package ssh
 import (
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -20,6 +19,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
+
+	"github.com/assay-ci/assay/runner/sshconn/sshtest"
 )
 
 // host is a real sshd on a loopback port: each connection is served by a process
@@ -51,8 +52,8 @@ func newHost(t *testing.T, lines ...string) (*host, Options) {
 			t.Fatal(err)
 		}
 	}
-	h.key = writeKey(t, filepath.Join(h.dir, "host_key"), "")
-	allowed := writeKey(t, filepath.Join(options.Dir, "id_ed25519"), "")
+	h.key = sshtest.WriteKey(t, filepath.Join(h.dir, "host_key"), "").PublicKey()
+	allowed := sshtest.WriteKey(t, filepath.Join(options.Dir, "id_ed25519"), "").PublicKey()
 	h.write("authorized_keys", string(ssh.MarshalAuthorizedKey(allowed)))
 	h.write("sshd_config", strings.Join(append(lines,
 		"HostKey "+h.dir+"/host_key", "AuthorizedKeysFile "+h.dir+"/authorized_keys", "SetEnv TMPDIR="+h.tmp,
@@ -80,32 +81,6 @@ func (h *host) write(name, text string) {
 	}
 }
 
-// writeKey makes a key, with a passphrase unless that is "".
-func writeKey(t *testing.T, file, passphrase string) ssh.PublicKey {
-	t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var block *pem.Block
-	if passphrase == "" {
-		block, err = ssh.MarshalPrivateKey(private, "")
-	} else {
-		block, err = ssh.MarshalPrivateKeyWithPassphrase(private, "", []byte(passphrase))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	key, err := ssh.NewPublicKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
 // know makes a key the host's in the user's known hosts.
 func (h *host) know(o Options, key ssh.PublicKey) {
 	h.t.Helper()
@@ -117,7 +92,7 @@ func (h *host) know(o Options, key ssh.PublicKey) {
 
 func (h *host) start() {
 	h.t.Helper()
-	sshd := findSSHD(h.t)
+	sshd := sshtest.FindSSHD(h.t)
 	var err error
 	if h.log, err = os.Create(filepath.Join(h.dir, "log")); err != nil {
 		h.t.Fatal(err)
@@ -145,24 +120,6 @@ func (h *host) start() {
 		}
 		_ = h.log.Close()
 	})
-}
-
-// findSSHD finds the server where a user's PATH may not look, and what it needs.
-func findSSHD(t *testing.T) string {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		// Its unprivileged part's root; where systemd runs it makes this.
-		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, path := range []string{"/usr/sbin/sshd", "/usr/local/sbin/sshd"} {
-		if _, err := os.Stat(path); err == nil {
-			return path
-		}
-	}
-	t.Fatal("there is no sshd: scripts/setup.sh test installs it")
-	return ""
 }
 
 func (h *host) serve(sshd string, conn *net.TCPConn) {

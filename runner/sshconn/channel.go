@@ -2,7 +2,9 @@ package sshconn
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -22,7 +24,7 @@ func (m *Machine) OpenSession(ctx context.Context) (ssh.Channel, <-chan *ssh.Req
 	select {
 	case s := <-opened:
 		if s.err != nil {
-			return nil, nil, (&execution{machine: m}).failure("open a channel for", s.err)
+			return nil, nil, m.failure("open a channel for", s.err)
 		}
 		return s.channel, s.requests, nil
 	case <-ctx.Done():
@@ -40,7 +42,7 @@ type session struct {
 // offer opens a channel and hands it over, unless that has become too late.
 func (m *Machine) offer(opened chan<- session, late <-chan struct{}) {
 	var s session
-	s.channel, s.requests, s.err = (&execution{machine: m}).open()
+	s.channel, s.requests, s.err = m.open()
 	select {
 	case opened <- s:
 	case <-late:
@@ -49,4 +51,30 @@ func (m *Machine) offer(opened chan<- session, late <-chan struct{}) {
 			ssh.DiscardRequests(s.requests) // until the machine has closed it too
 		}
 	}
+}
+
+// open opens a channel, or finds that the connection is gone. The library waits
+// for ever for the answer to a request that it takes just as its connection
+// ends; that goroutine cannot be ended, and costs no more than its stack.
+func (m *Machine) open() (ssh.Channel, <-chan *ssh.Request, error) {
+	answered := make(chan session, 1)
+	go func() {
+		channel, requests, err := m.client.OpenChannel("session", nil)
+		answered <- session{channel, requests, err}
+	}()
+	select {
+	case a := <-answered:
+		return a.channel, a.requests, a.err
+	case <-m.dead:
+		return nil, nil, io.EOF
+	}
+}
+
+// failure tells the machine's death from its refusal.
+func (m *Machine) failure(what string, err error) error {
+	var refused *ssh.OpenChannelError
+	if errors.As(err, &refused) || errors.Is(err, errRefused) {
+		return fmt.Errorf("cannot %s a command: %v", what, err)
+	}
+	return m.died(fmt.Errorf("cannot %s a command: %v", what, err))
 }

@@ -139,33 +139,11 @@ func (e *execution) opened(channel ssh.Channel) bool {
 	return !e.killed
 }
 
-// open opens a channel, or finds that the connection is gone. The library waits
-// for ever for the answer to a request that it takes just as its connection
-// ends; that goroutine cannot be ended, and costs no more than its stack.
-func (e *execution) open() (ssh.Channel, <-chan *ssh.Request, error) {
-	type answer struct {
-		channel  ssh.Channel
-		requests <-chan *ssh.Request
-		err      error
-	}
-	answered := make(chan answer, 1)
-	go func() {
-		channel, requests, err := e.machine.client.OpenChannel("session", nil)
-		answered <- answer{channel, requests, err}
-	}()
-	select {
-	case a := <-answered:
-		return a.channel, a.requests, a.err
-	case <-e.machine.dead:
-		return nil, nil, io.EOF
-	}
-}
-
 // run opens a channel, starts the command and carries its streams.
 func (e *execution) run() (int, error) {
-	channel, requests, err := e.open()
+	channel, requests, err := e.machine.open()
 	if err != nil {
-		return -1, e.failure("open a channel for", err)
+		return -1, e.machine.failure("open a channel for", err)
 	}
 	if !e.opened(channel) {
 		_ = channel.Close()
@@ -177,7 +155,7 @@ func (e *execution) run() (int, error) {
 	if err = e.begin(channel); err != nil {
 		_ = channel.Close()
 		<-status
-		return -1, e.failure("start", err)
+		return -1, e.machine.failure("start", err)
 	}
 	e.carry(channel, status)
 	return (<-status).result(e)
@@ -258,15 +236,6 @@ func (e *execution) fail(err error) {
 	case e.broken <- err:
 	default: // an earlier failure ends the command already
 	}
-}
-
-// failure tells the machine's death from its refusal.
-func (e *execution) failure(what string, err error) error {
-	var refused *ssh.OpenChannelError
-	if errors.As(err, &refused) || errors.Is(err, errRefused) {
-		return fmt.Errorf("cannot %s a command: %v", what, err)
-	}
-	return e.machine.died(fmt.Errorf("cannot %s a command: %v", what, err))
 }
 
 // reader remembers the error that ended reading.

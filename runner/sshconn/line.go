@@ -120,13 +120,16 @@ func (t *tail) Write(p []byte) (int, error) {
 
 func (t *tail) has(s string) bool { return bytes.Contains(t.data, []byte(s)) }
 
-// String is what was kept, on one line and without control characters.
-func (t *tail) String() string {
+func (t *tail) String() string { return OneLine(t.data) }
+
+// OneLine is what a peer printed, on one line: UTF-8 without control characters,
+// and with single spaces.
+func OneLine(data []byte) string {
 	text := strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(string(t.data), "?"))
+	}, strings.ToValidUTF8(string(data), "?"))
 	return strings.Join(strings.Fields(text), " ")
 }

@@ -3,9 +3,6 @@ package sshconn_test
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +23,7 @@ import (
 	"github.com/assay-ci/assay/runner"
 	"github.com/assay-ci/assay/runner/agent"
 	"github.com/assay-ci/assay/runner/sshconn"
+	"github.com/assay-ci/assay/runner/sshconn/sshtest"
 )
 
 // agentMachine is a machine whose agent runs in this process.
@@ -35,7 +33,7 @@ func agentMachine(t *testing.T) *sshconn.Machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, far := sockets(t)
+	client, far := sshtest.Pair(t)
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(context.WithoutCancel(t.Context()), far) }) // it says how the client left
 	m := connect(t, client, sshconn.Options{Dir: "/"})
@@ -52,30 +50,21 @@ func agentMachine(t *testing.T) *sshconn.Machine {
 // pair of sockets.
 func stockMachine(t *testing.T) *sshconn.Machine {
 	t.Helper()
-	const sshd = "/usr/sbin/sshd"
-	if _, err := os.Stat(sshd); err != nil {
-		t.Fatalf("%v: install openssh-server", err)
-	}
-	if os.Geteuid() == 0 { // it wants this directory and does not make it
-		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
 	dir := t.TempDir()
-	host, ours := writeKey(t, filepath.Join(dir, "host")), writeKey(t, filepath.Join(dir, "user"))
+	host, ours := sshtest.WriteKey(t, filepath.Join(dir, "host"), ""), sshtest.WriteKey(t, filepath.Join(dir, "user"), "")
 	config := fmt.Sprintf("HostKey %s/host\nAuthorizedKeysFile %s/authorized\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n", dir, dir)
 	for name, text := range map[string][]byte{"config": []byte(config), "authorized": ssh.MarshalAuthorizedKey(ours.PublicKey())} {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	client, far := sockets(t)
+	client, far := sshtest.Pair(t)
 	stream, err := far.(*net.UnixConn).File()
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = far.Close()
-	server := exec.Command(sshd, "-i", "-e", "-f", filepath.Join(dir, "config"))
+	server := exec.Command(sshtest.FindSSHD(t), "-i", "-e", "-f", filepath.Join(dir, "config"))
 	var said bytes.Buffer
 	server.Stdin, server.Stdout, server.Stderr = stream, stream, &said
 	if err := server.Start(); err != nil {
@@ -102,27 +91,6 @@ func stockMachine(t *testing.T) *sshconn.Machine {
 		_ = server.Wait() // it exits with 255 when the client just leaves
 	})
 	return m
-}
-
-// writeKey makes a key, and its file for OpenSSH.
-func writeKey(t *testing.T, path string) ssh.Signer {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := ssh.MarshalPrivateKey(key, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer
 }
 
 // onBoth runs a test against the agent and against a stock sshd.
@@ -314,9 +282,8 @@ type hostile struct {
 // newHostile answers each global request as answer says.
 func newHostile(t *testing.T, options sshconn.Options, answer func(*ssh.Request)) hostile {
 	t.Helper()
-	config := &ssh.ServerConfig{NoClientAuth: true}
-	config.AddHostKey(writeKey(t, filepath.Join(t.TempDir(), "key")))
-	client, raw := sockets(t)
+	config := sshtest.Server(t)
+	client, raw := sshtest.Pair(t)
 	far := make(chan *ssh.ServerConn, 1)
 	var parts sync.WaitGroup
 	parts.Go(func() {

@@ -9,7 +9,6 @@ package sshconn
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -146,7 +145,7 @@ func (m *Machine) Close() error {
 	m.mu.Unlock()
 	if first {
 		close(m.closing)
-		m.giveUp(errors.New("it was closed"))
+		m.giveUp(errClosed)
 	}
 	m.owned.Wait()
 	return nil

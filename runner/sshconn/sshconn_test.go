@@ -2,8 +2,6 @@ package sshconn_test
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"errors"
 	"io"
 	"net"
@@ -11,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,35 +18,13 @@ import (
 	"github.com/assay-ci/assay/runner/agent"
 	"github.com/assay-ci/assay/runner/runnertest"
 	"github.com/assay-ci/assay/runner/sshconn"
+	"github.com/assay-ci/assay/runner/sshconn/sshtest"
 )
-
-// sockets are the two ends of one connection.
-func sockets(t *testing.T) (client, server net.Conn) {
-	t.Helper()
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ends := make([]net.Conn, 2)
-	for i, fd := range pair {
-		file := os.NewFile(uintptr(fd), "socket")
-		if ends[i], err = net.FileConn(file); err != nil {
-			t.Fatal(err)
-		}
-		_ = file.Close() // FileConn made a copy
-	}
-	return ends[0], ends[1]
-}
 
 // connect makes the machine at the client's end.
 func connect(t *testing.T, raw net.Conn, options sshconn.Options) *sshconn.Machine {
 	t.Helper()
-	config := &ssh.ClientConfig{HostKeyCallback: ssh.InsecureIgnoreHostKey()}
-	conn, channels, requests, err := ssh.NewClientConn(raw, "", config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sshconn.New(ssh.NewClient(conn, channels, requests), options)
+	return sshconn.New(sshtest.Client(t, raw, ssh.Config{}), options)
 }
 
 // agents boots machines whose agent runs in this process.
@@ -68,7 +43,7 @@ func (a agents) Boot(ctx context.Context, _ runner.Spec) (runner.Machine, error)
 	if err != nil {
 		return nil, err
 	}
-	client, far := sockets(a.t)
+	client, far := sshtest.Pair(a.t)
 	a.serving.Go(func() { _ = server.Serve(a.t.Context(), far) }) // it says how the client left
 	return connect(a.t, client, sshconn.Options{Dir: a.dir, Direct: a.direct}), nil
 }
@@ -87,13 +62,10 @@ func TestConformance(t *testing.T) {
 
 // TestSleep has a peer that does not answer while it sleeps.
 func TestSleep(t *testing.T) {
-	client, server := sockets(t)
+	client, server := sshtest.Pair(t)
+	config := sshtest.Server(t)
 	asked := make(chan *ssh.Request)
 	go func() {
-		config := &ssh.ServerConfig{NoClientAuth: true}
-		_, private, _ := ed25519.GenerateKey(rand.Reader)
-		signer, _ := ssh.NewSignerFromKey(private)
-		config.AddHostKey(signer)
 		_, channels, requests, err := ssh.NewServerConn(server, config)
 		if err != nil {
 			close(asked)
@@ -151,17 +123,8 @@ type peer struct {
 // newPeer connects to a peer; its goroutines end with the connection.
 func newPeer(t *testing.T, options sshconn.Options, serve func(ssh.Channel, <-chan *ssh.Request)) *peer {
 	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := &ssh.ServerConfig{NoClientAuth: true}
-	config.AddHostKey(signer)
-	client, far := sockets(t)
+	config := sshtest.Server(t)
+	client, far := sshtest.Pair(t)
 	p := &peer{conn: &stallable{Conn: far, released: make(chan struct{})}, serve: serve}
 	var parts sync.WaitGroup
 	parts.Go(func() { p.run(&parts, config) })

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/assay-ci/assay"
+	"github.com/assay-ci/assay/runner/filelock"
 )
 
 // Store is a directory of templates. Any number of processes may use it at the
@@ -235,27 +236,8 @@ func (s Store) discard(dir string) (bool, error) {
 // waiting is called once if that takes a while. The lock ends with the process
 // at the latest.
 func (s Store) Lock(ctx context.Context, key string, waiting func()) (unlock func(), err error) {
-	held, err := os.OpenFile(filepath.Join(s.Root, "."+key+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("cannot lock the template %s: %w", key, err)
+	if unlock, err = filelock.Wait(ctx, filepath.Join(s.Root, "."+key+".lock"), waiting); err != nil {
+		return nil, fmt.Errorf("cannot make the template %s: %w", key, err)
 	}
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for first := true; ; first = false {
-		err := syscall.Flock(int(held.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { _ = held.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			return nil, errors.Join(fmt.Errorf("cannot lock the template %s: %w", key, err), held.Close())
-		}
-		if first {
-			waiting()
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("cannot wait for another process that makes the template %s: %w", key, ctx.Err()), held.Close())
-		}
-	}
+	return unlock, nil
 }

@@ -25,9 +25,10 @@ type PolicyOptions struct {
 
 // DefaultPolicy lets a machine reach the public network alone. It refuses
 // addresses that are not one host's (RFC 6890, RFC 5771), clouds' metadata
-// services (whatever the operator says), everything that the host itself answers to at that moment, private
-// ranges that are not opened, and IPv6 addresses that carry IPv4 ones; a mapped
-// one (RFC 4291, section 2.5.5.2) is judged as the IPv4 address that it is.
+// services (whatever the operator says), everything that the host itself answers
+// to at that moment, private ranges that are not opened, and IPv6 addresses that
+// carry IPv4 ones; a mapped one (RFC 4291, section 2.5.5.2) is judged as the IPv4
+// address that it is.
 func DefaultPolicy(o PolicyOptions) Policy {
 	p := policy{own: slices.Clone(o.Own), private: slices.Clone(o.Private), interfaces: net.InterfaceAddrs, source: sourceFor}
 	return p.check

@@ -22,6 +22,7 @@ import (
 
 	"github.com/assay-ci/assay/runner"
 	"github.com/assay-ci/assay/runner/image"
+	"github.com/assay-ci/assay/runner/image/imagetest"
 	"github.com/assay-ci/assay/runner/sshconn"
 )
 
@@ -31,25 +32,11 @@ import (
 // testImage is the image that the tests of real machines boot.
 func testImage(t *testing.T) image.Image {
 	t.Helper()
-	img, err := image.Store{Root: imageRoot()}.Find("debian-12")
+	img, err := image.Store{Root: imagetest.Images()}.Find("debian-12")
 	if err != nil {
 		t.Fatalf("these tests need an image, which `make test` prepares: %v", err)
 	}
 	return img
-}
-
-// imageRoot is where `make test` puts the image.
-func imageRoot() string {
-	if root := os.Getenv("ASSAY_IMAGES"); root != "" {
-		return root
-	}
-	if os.Getuid() == 0 {
-		return "/var/lib/assay/images"
-	}
-	if data := os.Getenv("XDG_DATA_HOME"); data != "" {
-		return filepath.Join(data, "assay/images")
-	}
-	return filepath.Join(os.Getenv("HOME"), ".local/share/assay/images")
 }
 
 // machine is a QEMU of the test, on a network of its own.

@@ -28,11 +28,11 @@ func Images() string {
 	if root := os.Getenv("ASSAY_IMAGES"); root != "" {
 		return root
 	}
-	if os.Getuid() == 0 {
-		return "/var/lib/assay/images"
-	}
-	if data := os.Getenv("XDG_DATA_HOME"); data != "" {
+	if data := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(data) {
 		return filepath.Join(data, "assay/images")
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/assay/images"
 	}
 	return filepath.Join(os.Getenv("HOME"), ".local/share/assay/images")
 }
