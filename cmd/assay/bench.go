@@ -235,7 +235,12 @@ func (b *bench) fresh(ctx context.Context) error {
 	if made := m.Stats(); made.TemplatesMade != 1 {
 		return fmt.Errorf("cannot measure forks: %d templates were made, and %d forks were refused", made.TemplatesMade, made.Fallbacks)
 	}
-	err = b.measure(ctx, "fresh fork", b.o.rounds, func() (float64, error) { return b.firstOutput(ctx, m, b.spec, benchSays) })
+	err = b.measure(ctx, "fresh fork", b.o.rounds, func() (float64, error) {
+		if err := awaitRest(ctx, m, 0); err != nil {
+			return 0, err
+		}
+		return b.firstOutput(ctx, m, b.spec, benchSays)
+	})
 	if err == nil && b.o.alive > 0 {
 		b.report.Memory, err = b.memory(ctx, m)
 	}
@@ -298,7 +303,7 @@ func (b *bench) waiting(ctx context.Context) error {
 		return err
 	}
 	err = b.measure(ctx, "waiting fork", b.o.rounds, func() (float64, error) {
-		if err := awaitRest(ctx, m); err != nil {
+		if err := awaitRest(ctx, m, 1); err != nil {
 			return 0, err
 		}
 		return b.firstOutput(ctx, m, b.spec, benchSays)
@@ -378,12 +383,12 @@ func awaitIdle(ctx context.Context, m *libvirt.Machines, want int) error {
 	return nil
 }
 
-// awaitRest waits until at least one fork waits and nothing is being made or
+// awaitRest waits until at least so many forks wait and nothing is being made or
 // destroyed beside.
-func awaitRest(ctx context.Context, m *libvirt.Machines) error {
+func awaitRest(ctx context.Context, m *libvirt.Machines, waiting int) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for idle(m) < 1 || m.Stats().Live != idle(m) {
+	for idle(m) < waiting || m.Stats().Live != idle(m) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -24,6 +24,30 @@ type Canary struct {
 	held string
 }
 
+// Prepare has the files there, with no mark in them: the forks of a machine that
+// is frozen then only write over what is there. A file that has a mark keeps it.
+func (c *Canary) Prepare() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, path := range c.Paths {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return fmt.Errorf("cannot make room for the machine's mark: %w", err)
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, os.ErrExist) {
+			continue
+		}
+		if err == nil {
+			_, err = f.WriteString(strings.Repeat(" ", maxCanary))
+			err = errors.Join(err, f.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("cannot make room for the machine's mark: %w", err)
+		}
+	}
+	return nil
+}
+
 // Swap leaves a mark and returns another one that was there before, "" if none.
 func (c *Canary) Swap(mark string) (seen string, err error) {
 	c.mu.Lock()
@@ -31,20 +55,11 @@ func (c *Canary) Swap(mark string) (seen string, err error) {
 	found := []string{c.held}
 	c.held = mark
 	for _, path := range c.Paths {
-		old, err := readMark(path)
+		old, err := swapMark(path, mark)
 		if err != nil {
 			return "", err
 		}
 		found = append(found, old)
-		if old == mark {
-			continue
-		}
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return "", fmt.Errorf("cannot leave the machine's mark: %w", err)
-		}
-		if err := os.WriteFile(path, []byte(mark), 0o600); err != nil {
-			return "", fmt.Errorf("cannot leave the machine's mark: %w", err)
-		}
 	}
 	for _, old := range found {
 		if old != "" && old != mark {
@@ -54,18 +69,27 @@ func (c *Canary) Swap(mark string) (seen string, err error) {
 	return "", nil
 }
 
-func readMark(path string) (string, error) {
-	f, err := os.Open(path)
+// swapMark writes a mark over the one that a file has, which it returns.
+func swapMark(path, mark string) (old string, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if errors.Is(err, os.ErrNotExist) {
-		return "", nil
+		if err = os.MkdirAll(filepath.Dir(path), 0o755); err == nil {
+			f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		}
 	}
 	if err != nil {
-		return "", fmt.Errorf("cannot look for another machine's mark: %w", err)
+		return "", fmt.Errorf("cannot leave the machine's mark: %w", err)
 	}
-	defer func() { _ = f.Close() }() // only read
+	defer func() { err = errors.Join(err, f.Close()) }()
 	text, err := io.ReadAll(io.LimitReader(f, maxCanary))
 	if err != nil {
 		return "", fmt.Errorf("cannot look for another machine's mark: %w", err)
 	}
-	return strings.TrimSpace(string(text)), nil
+	if old = strings.TrimSpace(string(text)); old == mark {
+		return old, nil
+	}
+	if err := overwrite(f, mark+strings.Repeat(" ", maxCanary-min(maxCanary, len(mark)))); err != nil {
+		return "", fmt.Errorf("cannot leave the machine's mark: %w", err)
+	}
+	return old, nil
 }

@@ -21,7 +21,7 @@ func TestCanary(t *testing.T) {
 	swap(one, "one", "") // a machine that waited is told its name twice
 	swap(one, "two", "one")
 	for _, path := range []string{memory, disk} {
-		if text, err := os.ReadFile(path); string(text) != "two" || err != nil {
+		if text, err := os.ReadFile(path); strings.TrimSpace(string(text)) != "two" || err != nil {
 			t.Errorf("%s has %q, %v", path, text, err)
 		}
 	}
@@ -31,6 +31,32 @@ func TestCanary(t *testing.T) {
 	swap(&Canary{Paths: []string{memory, disk}}, "three", "two") // only the disk survived
 	swap(&Canary{Paths: []string{memory}}, "four", "three")      // only memory did
 	swap(&Canary{}, "five", "")
+}
+
+func TestCanaryPrepares(t *testing.T) {
+	dir := t.TempDir()
+	empty, marked := filepath.Join(dir, "run", "canary"), filepath.Join(dir, "var", "canary")
+	if _, err := (&Canary{Paths: []string{marked}}).Swap("old"); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{empty, marked} {
+		if err := (&Canary{Paths: []string{path}}).Prepare(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := os.Stat(empty)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seen, err := (&Canary{Paths: []string{empty}}).Swap("new"); seen != "" || err != nil {
+		t.Errorf("one that was only prepared had %q, %v", seen, err)
+	}
+	if after, err := os.Stat(empty); err != nil || after.Size() != info.Size() {
+		t.Errorf("the mark has no room of its own: %d bytes, %v", after.Size(), err)
+	}
+	if seen, err := (&Canary{Paths: []string{marked}}).Swap("new"); seen != "old" || err != nil {
+		t.Errorf("preparing hid a mark: %q, %v", seen, err)
+	}
 }
 
 func TestCanaryReadsLittle(t *testing.T) {

@@ -184,7 +184,6 @@ func (c *command) carry(channel ssh.Channel) syscall.WaitStatus {
 	c.stderr.expire()
 	outputs.Wait()
 	_ = c.stdin.Close() // a writer that waits for a reader gives up
-	c.group.leave()
 	status, _ := c.process.ProcessState.Sys().(syscall.WaitStatus)
 	return status
 }

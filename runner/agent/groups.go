@@ -23,6 +23,7 @@ type Groups struct {
 	dir    string
 	mu     sync.Mutex
 	next   int
+	spare  *Group   // made ahead; nil for none
 	ending []string // could not be removed yet: something still runs in them
 }
 
@@ -85,7 +86,30 @@ func (g *Groups) enter(process *syscall.SysProcAttr) *Group {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sweep()
+	one := g.spare
+	if g.spare = nil; one == nil {
+		one = g.make()
+	}
+	if one != nil {
+		process.UseCgroupFD, process.CgroupFD = true, int(one.file.Fd())
+	}
+	return one
+}
+
+// prepare makes the group of the next command, so that its start is quicker.
+func (g *Groups) prepare() {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.sweep(); g.spare == nil {
+		g.spare = g.make()
+	}
+}
+
+// make makes a group, nil where that cannot be done.
+func (g *Groups) make() *Group {
 	dir := filepath.Join(g.dir, strconv.Itoa(g.next))
 	g.next++
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -96,7 +120,6 @@ func (g *Groups) enter(process *syscall.SysProcAttr) *Group {
 		_ = os.Remove(dir)
 		return nil
 	}
-	process.UseCgroupFD, process.CgroupFD = true, int(file.Fd())
 	return &Group{groups: g, dir: dir, file: file}
 }
 
@@ -124,9 +147,9 @@ func (g *Group) leave() {
 		return
 	}
 	g.groups.mu.Lock()
-	defer g.groups.mu.Unlock()
 	g.groups.ending = append(g.groups.ending, g.dir)
-	g.groups.sweep()
+	g.groups.mu.Unlock()
+	g.groups.prepare()
 }
 
 // kill ends every process in the group, also those that made a session of their own.

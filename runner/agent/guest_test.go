@@ -188,8 +188,41 @@ func TestCommandsRunWithoutGroups(t *testing.T) {
 		t.Errorf("got %q, %v", out, err)
 	}
 	left, err := os.ReadDir(filepath.Join(root, "commands"))
-	if err != nil || len(left) != 1 || left[0].Name() != "pids.max" {
+	if err != nil || len(left) != 2 || left[0].Name() != "1" || left[1].Name() != "pids.max" { // 1 is the next one's
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestFreezeOverTheWire(t *testing.T) {
+	root := t.TempDir()
+	groups, err := NewGroups(root, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	canary := &Canary{Paths: []string{filepath.Join(root, "deep", "canary")}}
+	client, _ := serve(t, Options{Groups: groups, Canary: canary, Wake: func(Wake) error { return nil }})
+	for range 2 { // a second time there is nothing to do
+		if ok, message, err := client.SendRequest(FreezeRequest, true, nil); !ok || err != nil {
+			t.Fatalf("got %t, %q, %v", ok, message, err)
+		}
+	}
+	made, err := filepath.Glob(filepath.Join(root, "commands", "[0-9]*"))
+	if err != nil || len(made) != 1 {
+		t.Errorf("groups that were made ahead: %v, %v", made, err)
+	}
+	if _, err := os.Stat(canary.Paths[0]); err != nil {
+		t.Error(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "deep", "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	canary.Paths = []string{filepath.Join(root, "deep", "file", "canary")}
+	if ok, message, err := client.SendRequest(FreezeRequest, true, nil); ok || err != nil || !strings.Contains(string(message), "cannot make room") {
+		t.Errorf("got %t, %q, %v", ok, message, err)
+	}
+	plain, _ := serve(t, Options{})
+	if ok, _, err := plain.SendRequest(FreezeRequest, true, nil); ok || err != nil {
+		t.Errorf("an agent that is no guest's answered %t, %v", ok, err)
 	}
 }
 
@@ -266,6 +299,14 @@ func TestIdentify(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(root, "etc/hostname")); err == nil {
 		t.Error("a host name was written that nobody gave")
+	}
+	for _, name := range []string{"a", "much-longer", "b"} {
+		if err := (Wake{Hostname: name}).identify(root); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := os.ReadFile(filepath.Join(root, "etc/hostname")); string(text) != name+"\n" || err != nil {
+			t.Errorf("hostname is %q, %v", text, err)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,6 +23,9 @@ for unit in ssh sshd; do systemctl try-restart $unit; done`)
 // renewKeysWith has a shell command make the new ones, whose paths are its
 // arguments.
 func renewKeysWith(dir, command string) error {
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	keys, err := filepath.Glob(filepath.Join(dir, "ssh_host_*_key*"))
 	if err != nil || len(keys) == 0 {
 		return err

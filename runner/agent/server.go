@@ -41,7 +41,7 @@ type Options struct {
 	// behind; 0 for half a second.
 	Grace time.Duration
 	// Wake is called with what the host says about a machine that was frozen and
-	// woken again; nil refuses such requests.
+	// woken again; nil refuses such requests, and those to be ready to be frozen.
 	Wake func(Wake) error
 	// Canary keeps the machine's mark; nil keeps none.
 	Canary *Canary
@@ -154,6 +154,8 @@ func (s *Server) answer(ctx context.Context, client opener, requests <-chan *ssh
 		switch {
 		case request.Type == WakeRequest && s.options.Wake != nil:
 			ok, message = s.wake(request.Payload)
+		case request.Type == FreezeRequest && s.options.Wake != nil:
+			ok, message = s.freeze()
 		case request.Type == forwardRequest:
 			reply, err := forwards.listen(request.Payload)
 			ok, message = err == nil, reply

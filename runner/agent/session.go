@@ -156,6 +156,7 @@ func (s *session) report(request *ssh.Request, ok bool) {
 		name, message := ending(state)
 		_, _ = s.channel.SendRequest(name, false, message)
 		_ = s.channel.Close()
+		s.command.group.leave() // when the client knows: nobody waits for that
 	})
 }
 

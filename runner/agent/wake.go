@@ -20,6 +20,12 @@ import (
 // there before (see Canary); a refusal carries the reason as text.
 const WakeRequest = "wake@assay"
 
+// FreezeRequest is the name of the global request that tells a machine that it is
+// about to be frozen. What its forks would all have to do it does now, and it
+// writes to the disk what is not there yet. It has no payload; a refusal carries
+// the reason as text.
+const FreezeRequest = "freeze@assay"
+
 // Wake makes a woken machine itself again.
 type Wake struct {
 	Time      time.Time // to set the clock to; zero leaves it
@@ -74,6 +80,17 @@ func (w Wake) check() error {
 	return nil
 }
 
+func (s *Server) freeze() (bool, []byte) {
+	if s.options.Canary != nil {
+		if err := s.options.Canary.Prepare(); err != nil {
+			return false, []byte(err.Error())
+		}
+	}
+	s.options.Groups.prepare()
+	unix.Sync()
+	return true, nil
+}
+
 func (s *Server) wake(payload []byte) (bool, []byte) {
 	wake, err := ParseWake(payload)
 	if err == nil {
@@ -117,11 +134,31 @@ func (w Wake) identify(root string) error {
 		if text == "" {
 			continue
 		}
-		if err := os.WriteFile(filepath.Join(root, name), []byte(text+"\n"), 0o644); err != nil {
+		f, err := os.OpenFile(filepath.Join(root, name), os.O_WRONLY|os.O_CREATE, 0o644)
+		if err == nil {
+			err = errors.Join(overwrite(f, text+"\n"), f.Close())
+		}
+		if err != nil {
 			return fmt.Errorf("cannot tell the machine its name: %w", err)
 		}
 	}
 	return nil
+}
+
+// overwrite gives a file another content where the old one lies. To empty it
+// first would have the file system look for a new place, and write at once: in a
+// fork, whose emulator translates each program anew, that takes as long as all
+// else that waking does.
+func overwrite(f *os.File, text string) error {
+	_, err := f.WriteAt([]byte(text), 0)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil || info.Size() <= int64(len(text)) {
+		return err
+	}
+	return f.Truncate(int64(len(text)))
 }
 
 // reseed mixes seed into the kernel's random pool as real entropy and makes the

@@ -53,7 +53,8 @@ func overlay(agent []byte, built time.Time) []entry {
 const units = "etc/systemd/system/"
 
 // agentUnit starts the agent as soon as its port is there, beside everything
-// else that starts. The agent divides its control group itself.
+// else that starts. The agent divides its control group itself. It has no loops
+// that Go would have to interrupt, and signals cost a fork time.
 func agentUnit() string {
 	return `[Unit]
 Description=Assay agent: runs commands for the host
@@ -64,6 +65,7 @@ IgnoreOnIsolate=yes
 
 [Service]
 ExecStart=` + agentPath + `
+Environment=GODEBUG=asyncpreemptoff=1
 Restart=always
 RestartSec=1
 OOMScoreAdjust=-1000

@@ -384,6 +384,7 @@ func (one *Machine) speak(ctx context.Context, raw net.Conn) error {
 func clientConfig() *ssh.ClientConfig {
 	return &ssh.ClientConfig{
 		User:            "root",
+		ClientVersion:   clientVersion,
 		HostKeyCallback: ssh.InsecureIgnoreHostKey(),
 		Config: ssh.Config{
 			KeyExchanges:   []string{ssh.KeyExchangeCurve25519},

@@ -20,11 +20,13 @@ import (
 
 // Files of a template, beside what package template keeps there.
 const (
-	ramName    = "ram"
-	stateName  = "state"
-	baseName   = "base.qcow2"
-	kernelName = "vmlinuz"
-	initrdName = "initrd.img"
+	ramName   = "ram"
+	stateName = "state"
+	baseName  = "base.qcow2"
+	// greetingName is what the agent said before it was frozen.
+	greetingName = "greeting"
+	kernelName   = "vmlinuz"
+	initrdName   = "initrd.img"
 	// stageDir is where they are before they are a template, in a machine's directory.
 	stageDir = "template"
 )
@@ -102,11 +104,19 @@ func copyHead(from, to string, limit int64) error {
 	return errors.Join(err, out.Chmod(0o644), out.Close())
 }
 
-// freeze stops the machine for good and puts its state beside its memory and its
-// disk. The agent must have no client.
+// freeze stops the machine for good, in the middle of its agent's handshake, and
+// puts its state beside its memory and its disk.
 func (one *Machine) freeze(ctx context.Context, s *stage) error {
 	ctx, cancel := context.WithTimeout(ctx, freezeWait)
 	defer cancel()
+	raw, greeting, err := one.hush(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = raw.Close() }() // the guest must not see it end
+	if err := os.WriteFile(s.path(greetingName), greeting, 0o600); err != nil {
+		return fmt.Errorf("cannot keep what the agent said: %w", err)
+	}
 	path, err := one.makeStateDir()
 	if err != nil {
 		return err
@@ -229,15 +239,15 @@ func (one *Machine) wake(ctx context.Context, t template.Template) error {
 			return err
 		}
 	}
+	greeting, err := os.ReadFile(t.Path(greetingName))
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNoWake, err)
+	}
 	one.forked, one.altered = true, !t.Recipe.Environment.Empty()
 	if err := one.define(ctx, d, lv.DomainStartPaused); err != nil {
 		return err
 	}
-	err = one.thaw(ctx, path, t.Path(stateName))
-	if err == nil {
-		err = one.resume(ctx)
-	}
-	if err != nil {
+	if err := one.resume(ctx, path, t.Path(stateName), greeting); err != nil {
 		return one.taken(ctx, fmt.Errorf("%w: %w", errNoWake, err))
 	}
 	return nil
@@ -280,18 +290,21 @@ func send(ctx context.Context, socket, state string) error {
 	return errors.Join(err, conn.Close())
 }
 
-// resume lets the guest run on and speaks to its agent. The connection is opened
-// first: the guest finds it there when it wakes.
-func (one *Machine) resume(ctx context.Context) error {
+// resume gives a waiting QEMU its state, lets the guest run on and goes on with
+// the handshake. The connection is there before the state: so the guest never saw
+// it end.
+func (one *Machine) resume(ctx context.Context, socket, state string, greeting []byte) error {
 	var dialer net.Dialer
 	raw, err := dialer.DialContext(ctx, "unix", one.socketPath())
 	if err != nil {
 		return fmt.Errorf("cannot reach the guest's agent: %w", err)
 	}
-	err = one.conn.do(ctx, func(l *lv.Libvirt) error { return l.DomainResume(one.monitor().domain) })
+	if err = one.thaw(ctx, socket, state); err == nil {
+		err = one.conn.do(ctx, func(l *lv.Libvirt) error { return l.DomainResume(one.monitor().domain) })
+	}
 	if err != nil {
 		_ = raw.Close() // the failure is what counts
 		return err
 	}
-	return one.speak(ctx, raw)
+	return one.speak(ctx, goOn(raw, greeting))
 }

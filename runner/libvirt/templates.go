@@ -155,9 +155,6 @@ func (m *Machines) makeTemplate(ctx context.Context, w want) (t template.Templat
 	}
 	defer func() { err = errors.Join(err, one.Close()) }()
 	w.spec.Say("freezing it")
-	if err := one.hush(ctx); err != nil {
-		return t, err
-	}
 	if err := one.freeze(ctx, s); err != nil {
 		return t, one.taken(ctx, fmt.Errorf("%w: %w", errNotFrozen, err))
 	}
@@ -201,8 +198,7 @@ func (one *Machine) prepare(ctx context.Context, w want, toFreeze bool) error {
 // image's affair.
 const settleScript = `
 if [ -d /run/systemd/system ]; then systemctl is-system-running --wait >/dev/null; fi
-tar --version >/dev/null 2>&1
-sync`
+tar --version >/dev/null 2>&1`
 
 func (one *Machine) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, one.machines.options.BootTimeout)
@@ -212,27 +208,6 @@ func (one *Machine) settle(ctx context.Context) error {
 		return fmt.Errorf("cannot wait for the end of the boot: %w", err)
 	}
 	return nil
-}
-
-// agentPause is how long an agent whose client has left takes to be there for
-// the next one.
-const agentPause = 500 * time.Millisecond
-
-// hush leaves the agent without a client.
-func (one *Machine) hush(ctx context.Context) error {
-	one.mu.Lock()
-	guest := one.guest
-	one.guest = nil
-	one.mu.Unlock()
-	if guest != nil {
-		_ = guest.Close() // nothing is under way
-	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(agentPause):
-		return nil
-	}
 }
 
 // introduce tells a machine who and when it is, and leaves its mark there. A

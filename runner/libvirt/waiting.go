@@ -134,12 +134,13 @@ func (m *Machines) makeWaiting(ctx context.Context, key string) (*Machine, error
 }
 
 // hold makes the machine ready and pauses it. The command is the first that its
-// emulator translates: the check's first one finds that done.
+// emulator translates: the check's first one finds that done. Meanwhile the agent
+// tidies up after it, and introduce comes after that.
 func (one *Machine) hold(ctx context.Context) error {
-	if err := one.introduce(ctx); err != nil {
+	if _, err := one.Run(ctx, runner.Command{Argv: []string{"/bin/sh", "-c", "exit 0"}, Dir: "/"}); err != nil {
 		return err
 	}
-	if _, err := one.Run(ctx, runner.Command{Argv: []string{"/bin/sh", "-c", "exit 0"}, Dir: "/"}); err != nil {
+	if err := one.introduce(ctx); err != nil {
 		return err
 	}
 	one.guest.Sleep()

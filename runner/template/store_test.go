@@ -120,7 +120,7 @@ func TestChangedFilesAreDamage(t *testing.T) {
 		"another boot of the host": func(t *testing.T, made Template) error {
 			return edit(t, made, `"boot": "`, `"boot": "0`)
 		},
-		"a newer format": func(t *testing.T, made Template) error { return edit(t, made, `"version": 1`, `"version": 2`) },
+		"a newer format": func(t *testing.T, made Template) error { return edit(t, made, `"version": 2`, `"version": 3`) },
 		"another recipe": func(t *testing.T, made Template) error { return edit(t, made, `"cpus": 1`, `"cpus": 2`) },
 	} {
 		t.Run(name, func(t *testing.T) {

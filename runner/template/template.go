@@ -35,7 +35,7 @@ import (
 )
 
 // formatVersion is the "version" of template.json that this program writes and reads.
-const formatVersion = 1
+const formatVersion = 2
 
 const (
 	describes = "template.json"
