@@ -127,6 +127,11 @@ type ReportKind string
 const (
 	ReportStatus  ReportKind = "status"
 	ReportComment ReportKind = "comment"
+	// ReportWhole is the status of everything that runs on the commit together; it
+	// is worked out when it is sent.
+	ReportWhole ReportKind = "whole"
+	// ReportReaction answers a comment.
+	ReportReaction ReportKind = "reaction"
 )
 
 // Report is something owed to a forge: it is written in the same transaction as
@@ -137,6 +142,8 @@ type Report struct {
 	Commit    Commit
 	Status    Status // of a ReportStatus
 	Body      string // of a ReportComment: Markdown; "" asks for it to be rendered when it is sent
+	Comment   string // of a ReportReaction: the ID of the comment to answer
+	Reaction  Reaction
 	Execution string // the execution that owes it, "" for an event's own report
 	Tries     int    // how often sending was begun before; more than 0: it may have arrived
 }

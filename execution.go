@@ -63,6 +63,8 @@ type Execution struct {
 	Type         string
 	Arch         string
 	Builds       []string // addresses of what was built
+	// Optional tells that its verdict does not count for the commit as a whole.
+	Optional bool
 
 	Target Commit // where its status lands
 
