@@ -57,7 +57,7 @@ fuzz: ## fuzz every parser of hostile input, FUZZTIME (1m) each
 .PHONY: bench
 bench: image ## run the benchmarks, and compare forks with cold boots
 	$(GO) test -run '^$$' -bench . -benchmem ./...
-	$(BIN)/assay bench boot
+	$(BIN)/assay bench boot --deb hello
 
 .PHONY: setup
 setup: ## install what this host lacks

@@ -5,7 +5,7 @@ package assay
 type ExecutionFilter struct {
 	Package string
 	EventID string
-	Target  Commit // Repo and SHA; PullRequest is not looked at
+	Target  Commit // Repo and SHA; without a SHA also PullRequest
 	State   State
 	Before  string // the ID of an execution: only older ones, to page on
 	Limit   int    // at most so many; 0 for 50, never more than 1,000

@@ -32,6 +32,7 @@ type Config struct {
 	Webhook  Webhook   `yaml:"webhook"`  // who may report events
 	Packages []Package `yaml:"packages"` // what is checked
 	Forges   Forges    `yaml:"forges"`   // where statuses go
+	Comments string    `yaml:"comments"` // when the one comment is written: "failure", "always", "never"
 	Builds   Builds    `yaml:"builds"`   // where builds are downloaded from
 	Machines Machines  `yaml:"machines"` // what checks run on
 	Limits   Limits    `yaml:"limits"`   // what one execution may take
@@ -179,7 +180,7 @@ func (s *Size) UnmarshalYAML(n *yaml.Node) error {
 func Default() Config {
 	return Config{
 		Listen: "127.0.0.1:8087",
-		Data:   DataHome(),
+		Data:   DataHome(), Comments: "failure",
 		Forges: Forges{GitHub: GitHub{API: "https://api.github.com/", Hosts: []string{"github.com"}}},
 		Machines: Machines{
 			Kind: "libvirt", Image: "debian-12", Count: 2, KVM: "auto", Held: 2,
@@ -309,6 +310,8 @@ func (c *Config) Validate() error {
 		return errors.New("limits: cpus, memory and disk are what a formula may ask for: write at least 1, 64MiB and 64MiB")
 	case len(c.Limits.Retries) > 9 || slices.ContainsFunc(c.Limits.Retries, func(d time.Duration) bool { return d < 0 || d > time.Hour }):
 		return errors.New("limits.retries: write at most nine times of at most 1h, such as [2s, 15s, 1m]")
+	case !slices.Contains([]string{"failure", "always", "never"}, c.Comments):
+		return fmt.Errorf("comments: %q is unknown: write failure, always or never", c.Comments)
 	case c.Machines.Kind != "libvirt" && c.Machines.Kind != "local":
 		return fmt.Errorf("machines.kind: %q is unknown: write libvirt or local", c.Machines.Kind)
 	case c.Machines.Count < 1 || c.Machines.Count > 1000:

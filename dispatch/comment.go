@@ -13,9 +13,16 @@ type commentRow struct {
 	x       assay.Execution
 	results []assay.Result // of a check that did not pass
 	page    string
+	waiver  assay.Waiver // zero for none
 }
 
-func (row commentRow) good() bool { return row.x.Verdict.Status() == assay.StatusSuccess }
+// good tells that the check is no trouble.
+func (row commentRow) good() bool {
+	return row.x.Verdict.Status() == assay.StatusSuccess || row.waiver.Context != ""
+}
+
+// bad tells that the check has ended, and how.
+func (row commentRow) bad() bool { return row.x.State == assay.StateFinished && !row.good() }
 
 // maxCommentResults bounds how many failed results of a check are listed.
 const maxCommentResults = 10
@@ -39,8 +46,15 @@ func renderComment(rows []commentRow) string {
 	for _, row := range rows {
 		b.WriteString(renderRow(row))
 	}
+	b.WriteString(commentFoot)
 	return b.String()
 }
+
+// commentFoot tells what the reader can do.
+const commentFoot = `
+To have them run again, write "/assay rerun" or "/assay rerun failed" on the pull request; "/assay help" lists all
+commands. To run a check yourself: clone the check repository, and assay run CHECK.
+`
 
 func commentHeadline(rows []commentRow) string {
 	bad, open := 0, 0
@@ -66,6 +80,9 @@ func commentHeadline(rows []commentRow) string {
 }
 
 func renderRow(row commentRow) string {
+	if row.waiver.Context != "" {
+		return fmt.Sprintf("\n- %s: waived by %s: %s <%s>\n", code(row.x.Check), code(row.waiver.By), plain(row.waiver.Reason), row.page)
+	}
 	if row.x.State != assay.StateFinished {
 		return fmt.Sprintf("\n- %s: %s <%s>\n", code(row.x.Check), row.x.State, row.page)
 	}

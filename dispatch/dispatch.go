@@ -40,10 +40,15 @@ type Check struct {
 // PlanStore is where the planner finds events and leaves executions.
 type PlanStore interface {
 	NewEvents(ctx context.Context, limit int) ([]assay.EventRecord, error)
-	PlanEvent(ctx context.Context, eventID, note string, executions []assay.Execution, reports []assay.Report) error
+	PlanEvent(ctx context.Context, eventID string, d assay.Decision) error
 	EventTried(ctx context.Context, eventID, reason string, retryAt time.Time) error
 	FailEvent(ctx context.Context, eventID, reason string, reports []assay.Report) error
 	LatestBuild(ctx context.Context, pkg string) (assay.Event, error)
+	// Superseded lists unfinished executions that the event makes pointless.
+	Superseded(ctx context.Context, e assay.Event) ([]assay.Execution, error)
+	// PullRequestEvent is the newest event about the pull request before a moment.
+	PullRequestEvent(ctx context.Context, source, repo string, number int, before time.Time) (assay.Event, error)
+	Executions(ctx context.Context, f assay.ExecutionFilter) ([]assay.Execution, error)
 }
 
 // Queue carries executions to workers. It is never the only copy of anything.
@@ -79,7 +84,6 @@ type WorkStore interface {
 	Step(ctx context.Context, executionID string, run assay.StepRun) error
 	Conclude(ctx context.Context, executionID string, attempt int, c assay.Conclusion, reports []assay.Report) error
 	Retry(ctx context.Context, executionID string, attempt int, reason string) (failures int, err error)
-	CommentSent(ctx context.Context, commit assay.Commit) (bool, error)
 }
 
 // Outbox holds what forges are owed.
@@ -89,12 +93,15 @@ type Outbox interface {
 	ReportSent(ctx context.Context, id int64) error
 	ReportFailed(ctx context.Context, id int64, reason string, retryAt time.Time) error
 	ReportDropped(ctx context.Context, id int64, reason string) error
+	// CommentSent tells whether another report than except has brought a comment.
+	CommentSent(ctx context.Context, commit assay.Commit, except int64) (bool, error)
 }
 
-// History is what the comment is made of.
+// History is what the comment and the status of the whole are made of.
 type History interface {
 	Executions(ctx context.Context, f assay.ExecutionFilter) ([]assay.Execution, error)
 	Results(ctx context.Context, executionID string) ([]assay.Result, error)
+	Waivers(ctx context.Context, commit assay.Commit) ([]assay.Waiver, error)
 }
 
 // Forge posts to one forge. Doing the same twice is harmless.
@@ -107,6 +114,17 @@ type Forge interface {
 // before a status that may have arrived already is sent again.
 type StatusReader interface {
 	Status(ctx context.Context, c assay.Commit, context string) (assay.Status, bool, error)
+}
+
+// Asker is a Forge that says who may do what, and how a pull request stands.
+type Asker interface {
+	MayWrite(ctx context.Context, repo, user string) (bool, error)
+	PullRequest(ctx context.Context, repo string, number int) (assay.PullRequest, error)
+}
+
+// Reactor is a Forge that answers a comment with a picture.
+type Reactor interface {
+	React(ctx context.Context, c assay.Commit, comment string, reaction assay.Reaction) error
 }
 
 // Signal wakes a loop up. Wake never blocks; several wakes before the loop

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,10 +24,14 @@ type Planner struct {
 	Checks   func(fs.FS) ([]Check, error) // reads every formula of a check repository
 	Packages Packages
 	Queue    Queue
-	Page     func(kind, id string) string // address of a page: ("executions", UUID)
-	Log      zerolog.Logger
-	Wake     Signal // woken by the intake
-	Planned  func() // told after each event: reports are owed now
+	// Asker is the forge of a repository's address, for its pull requests and
+	// people; nil where there is nobody to ask.
+	Asker   func(address string) Asker
+	Running *Running
+	Page    func(kind, id string) string // address of a page: ("executions", UUID)
+	Log     zerolog.Logger
+	Wake    Signal // woken by the intake
+	Planned func() // told after each event: reports are owed now
 
 	mu       sync.Mutex
 	unqueued []assay.Execution // written down, but the queue did not take them yet
@@ -105,12 +110,6 @@ func (p *Planner) end(event string) {
 	delete(p.at, event)
 }
 
-// planned is what one event comes to.
-type planned struct {
-	executions []assay.Execution
-	note       string // why there is nothing to run
-}
-
 // plan works one event out and writes it down. Its error is the store's; what
 // is wrong with the event or a repository becomes the event's note.
 func (p *Planner) plan(ctx context.Context, e assay.EventRecord) error {
@@ -122,30 +121,62 @@ func (p *Planner) plan(ctx context.Context, e assay.EventRecord) error {
 	if err != nil {
 		return p.failed(ctx, e, target, err)
 	}
-	var reports []assay.Report
-	for _, x := range out.executions {
-		reports = append(reports, p.firstReports(x)...)
+	if err := p.supersede(ctx, e.Event, &out); err != nil {
+		return err
 	}
-	err = p.Store.PlanEvent(ctx, e.ID, out.note, out.executions, reports)
+	for _, x := range out.Executions {
+		out.Reports = append(out.Reports, p.firstReports(x)...)
+	}
+	err = p.Store.PlanEvent(ctx, e.ID, out)
 	if errors.Is(err, assay.ErrFinished) {
 		return nil // it was done between the listing and now
 	}
 	if err != nil {
 		return fmt.Errorf("cannot write the plan of event %s: %w", e.ID, err)
 	}
+	for _, c := range out.Cancel {
+		p.Running.Stop(c.Execution)
+	}
 	level := zerolog.InfoLevel
-	if len(out.executions) == 0 {
+	if out.Nothing() {
 		level = zerolog.WarnLevel
 	}
-	log.WithLevel(level).Int("executions", len(out.executions)).Str("note", out.note).Msg("event planned")
+	log.WithLevel(level).Int("executions", len(out.Executions)).Int("cancelled", len(out.Cancel)).Str("note", out.Note).Msg("event planned")
 	p.mu.Lock()
-	for _, x := range out.executions {
+	for _, x := range out.Executions {
 		if x.State == assay.StateQueued {
 			p.unqueued = append(p.unqueued, x)
 		}
 	}
 	p.mu.Unlock()
 	return p.publish(ctx)
+}
+
+// supersede adds to a decision the end of what a newer commit makes pointless.
+func (p *Planner) supersede(ctx context.Context, e assay.Event, out *assay.Decision) error {
+	if e.Kind != assay.EventPush && e.Kind != assay.EventPullRequest || e.Commit == "" {
+		return nil
+	}
+	old, err := p.Store.Superseded(ctx, e)
+	if err != nil {
+		return err
+	}
+	out.Cancel = append(out.Cancel, p.cancel(old, fmt.Sprintf("commit %.12s is newer", e.Commit))...)
+	return nil
+}
+
+// cancel ends executions with a reason, which their statuses give.
+func (p *Planner) cancel(list []assay.Execution, reason string) []assay.Cancellation {
+	var out []assay.Cancellation
+	for _, x := range list {
+		x.State, x.Verdict, x.Reason = assay.StateFinished, assay.VerdictCancelled, reason
+		reports := FinalReports(x, p.Page)
+		if x.Target.PullRequest > 0 { // whose one comment is about what comes now
+			reports = slices.DeleteFunc(reports, func(r assay.Report) bool { return r.Kind == assay.ReportComment })
+		}
+		out = append(out, assay.Cancellation{Execution: x.ID, Reason: reason, Reports: reports})
+	}
+	return out
 }
 
 // publish hands executions to the queue, in order. What it does not take stays
@@ -173,9 +204,9 @@ func (p *Planner) failed(ctx context.Context, e assay.EventRecord, target assay.
 		return p.Store.EventTried(ctx, e.ID, err.Error(), time.Now().Add(backoff(tries, time.Second, 10*time.Minute)))
 	}
 	var reports []assay.Report
-	if target.Repo != "" {
+	if target.Repo != "" && target.SHA != "" {
 		reports = append(reports, assay.Report{Kind: assay.ReportStatus, Commit: target, Status: assay.Status{
-			Context: "assay", State: assay.StatusError,
+			Context: WholeContext, State: assay.StatusError,
 			Description: oneLine(err.Error()), URL: p.Page("events", e.ID),
 		}})
 	}
@@ -183,10 +214,14 @@ func (p *Planner) failed(ctx context.Context, e assay.EventRecord, target assay.
 }
 
 // work decides what one event calls for, and on which commit it reports.
-func (p *Planner) work(ctx context.Context, e assay.Event) (planned, assay.Commit, error) {
+func (p *Planner) work(ctx context.Context, e assay.Event) (assay.Decision, assay.Commit, error) {
 	switch e.Kind {
 	case assay.EventBuild:
 		return p.build(ctx, e)
+	case assay.EventComment:
+		return p.comment(ctx, e)
+	case assay.EventRerun:
+		return p.rerun(ctx, e)
 	case assay.EventPush, assay.EventPullRequest:
 		if pkg, ok := p.Packages.ByChecks(e.Repo); ok {
 			return p.checkChange(ctx, e, pkg)
@@ -194,16 +229,16 @@ func (p *Planner) work(ctx context.Context, e assay.Event) (planned, assay.Commi
 		if pkg, ok := p.Packages.BySource(e.Repo); ok {
 			return p.sourceChange(ctx, e, pkg)
 		}
-		return planned{note: fmt.Sprintf("no package has the repository %s: add it under packages in the configuration", e.Repo)}, assay.Commit{}, nil
+		return assay.Decision{Note: noPackage(e.Repo)}, assay.Commit{}, nil
 	}
-	return planned{note: fmt.Sprintf("nothing is done about a %s", e.Kind)}, assay.Commit{}, nil
+	return assay.Decision{Note: fmt.Sprintf("nothing is done about a %s", e.Kind)}, assay.Commit{}, nil
 }
 
 // build runs every check of the package that wants builds.
-func (p *Planner) build(ctx context.Context, e assay.Event) (planned, assay.Commit, error) {
+func (p *Planner) build(ctx context.Context, e assay.Event) (assay.Decision, assay.Commit, error) {
 	pkg, ok := p.Packages.ByName(e.Build.Package)
 	if !ok {
-		return planned{note: fmt.Sprintf("no check repository is known for %s: add it under packages in the configuration", e.Build.Package)}, assay.Commit{}, nil
+		return assay.Decision{Note: fmt.Sprintf("no check repository is known for %s: add it under packages in the configuration", e.Build.Package)}, assay.Commit{}, nil
 	}
 	target := assay.Commit{}
 	if pkg.Source != "" && e.Commit != "" {
@@ -214,12 +249,12 @@ func (p *Planner) build(ctx context.Context, e assay.Event) (planned, assay.Comm
 }
 
 // sourceChange runs the checks that look at the package's source.
-func (p *Planner) sourceChange(ctx context.Context, e assay.Event, pkg assay.Package) (planned, assay.Commit, error) {
+func (p *Planner) sourceChange(ctx context.Context, e assay.Event, pkg assay.Package) (assay.Decision, assay.Commit, error) {
 	target := assay.Commit{Repo: pkg.Source, SHA: e.Commit, PullRequest: e.PullRequest}
 	it := commitItem(pkg.Name, e.Commit)
 	if e.Kind == assay.EventPullRequest {
 		if !e.Trusted {
-			return planned{note: outsider}, target, nil
+			return assay.Decision{Note: outsider}, target, nil
 		}
 		it.name, it.typ = fmt.Sprintf("%s/pull/%d", Canonical(pkg.Source), e.PullRequest), assay.TypePullRequest
 	}
@@ -230,26 +265,26 @@ func (p *Planner) sourceChange(ctx context.Context, e assay.Event, pkg assay.Pac
 const outsider = "the pull request's author may not write to the repository, and nobody who may has approved it"
 
 // onBranch runs what the check branch for the event holds.
-func (p *Planner) onBranch(ctx context.Context, e assay.Event, pkg assay.Package, it item, target assay.Commit) (planned, error) {
+func (p *Planner) onBranch(ctx context.Context, e assay.Event, pkg assay.Package, it item, target assay.Commit) (assay.Decision, error) {
 	branch, commit, err := p.Repos.Resolve(ctx, pkg.Checks, branches(e, pkg))
 	if err != nil {
-		return planned{}, err
+		return assay.Decision{}, err
 	}
 	checks, err := p.checksAt(ctx, pkg.Checks, commit)
 	if err != nil {
-		return planned{}, err
+		return assay.Decision{}, err
 	}
-	var out planned
+	var out assay.Decision
 	for _, c := range checks {
 		if c.Err == nil && !c.Wants(it.typ) {
 			continue
 		}
 		x := p.execution(e, pkg, c, it, target)
 		x.ChecksBranch, x.ChecksCommit = branch, commit
-		out.executions = append(out.executions, x)
+		out.Executions = append(out.Executions, x)
 	}
-	if len(out.executions) == 0 {
-		out.note = fmt.Sprintf("none of the %d checks of %s on branch %s wants a %s", len(checks), pkg.Name, branch, it.typ)
+	if len(out.Executions) == 0 {
+		out.Note = fmt.Sprintf("none of the %d checks of %s on branch %s wants a %s", len(checks), pkg.Name, branch, it.typ)
 	}
 	return out, nil
 }
@@ -264,38 +299,38 @@ func (p *Planner) checksAt(ctx context.Context, address, commit string) ([]Check
 
 // checkChange tries the checks that a push to a check repository changed: on
 // the package's latest known build, else on the head of its own repository.
-func (p *Planner) checkChange(ctx context.Context, e assay.Event, pkg assay.Package) (planned, assay.Commit, error) {
+func (p *Planner) checkChange(ctx context.Context, e assay.Event, pkg assay.Package) (assay.Decision, assay.Commit, error) {
 	target := assay.Commit{Repo: pkg.Checks, SHA: e.Commit, PullRequest: e.PullRequest}
 	ref := e.Ref
 	if e.Kind == assay.EventPullRequest {
 		if !e.Trusted {
-			return planned{note: outsider}, target, nil
+			return assay.Decision{Note: outsider}, target, nil
 		}
 		ref = PullRef(e.PullRequest)
 	}
 	if err := p.Repos.FetchCommit(ctx, pkg.Checks, e.Commit, ref); err != nil {
-		return planned{}, target, err
+		return assay.Decision{}, target, err
 	}
 	checks, err := p.checksAt(ctx, pkg.Checks, e.Commit)
 	if err != nil {
-		return planned{}, target, err
+		return assay.Decision{}, target, err
 	}
 	changed, err := p.Repos.ChangedPaths(ctx, pkg.Checks, e.Before, e.Commit)
 	if err != nil {
-		return planned{}, target, err
+		return assay.Decision{}, target, err
 	}
 	it, known, err := p.trialItem(ctx, pkg)
 	if err != nil {
-		return planned{}, target, err
+		return assay.Decision{}, target, err
 	}
-	var out planned
+	var out assay.Decision
 	for _, c := range checks {
 		if touches(changed, path.Dir(c.Path)) {
-			out.executions = append(out.executions, p.trial(e, pkg, c, it, known, target))
+			out.Executions = append(out.Executions, p.trial(e, pkg, c, it, known, target))
 		}
 	}
-	if len(out.executions) == 0 {
-		out.note = fmt.Sprintf("none of the %d checks changed", len(checks))
+	if len(out.Executions) == 0 {
+		out.Note = fmt.Sprintf("none of the %d checks changed", len(checks))
 	}
 	return out, target, nil
 }
@@ -358,12 +393,15 @@ func (p *Planner) execution(e assay.Event, pkg assay.Package, c Check, it item, 
 // firstReports are owed as soon as an execution exists.
 func (p *Planner) firstReports(x assay.Execution) []assay.Report {
 	if x.State == assay.StateFinished {
-		return FinalReports(x, p.Page, false)
+		return FinalReports(x, p.Page)
 	}
 	if x.Target.Repo == "" {
 		return nil
 	}
-	return []assay.Report{statusReport(x, assay.StatusPending, "queued", p.Page)}
+	return []assay.Report{
+		statusReport(x, assay.StatusPending, "queued", p.Page),
+		{Kind: assay.ReportWhole, Commit: x.Target, Execution: x.ID},
+	}
 }
 
 // touches tells whether one of the paths lies in dir.

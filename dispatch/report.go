@@ -1,9 +1,11 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,9 +30,10 @@ func statusReport(x assay.Execution, state assay.StatusState, description string
 	}
 }
 
-// FinalReports are what a finished execution owes: its status, and the comment
-// when it is bad news or when there is a comment that is out of date now.
-func FinalReports(x assay.Execution, page func(kind, id string) string, commented bool) []assay.Report {
+// FinalReports are what a finished execution owes: its status, that of the whole,
+// and the comment, of which it is decided when it is sent whether there is
+// anything to say.
+func FinalReports(x assay.Execution, page func(kind, id string) string) []assay.Report {
 	if x.Target.Repo == "" {
 		return nil
 	}
@@ -38,11 +41,11 @@ func FinalReports(x assay.Execution, page func(kind, id string) string, commente
 	if x.Verdict != assay.VerdictPassed && x.Verdict != assay.VerdictFailed {
 		description = string(x.Verdict) + ": " + x.Reason
 	}
-	reports := []assay.Report{statusReport(x, x.Verdict.Status(), description, page)}
-	if commented || x.Verdict.Status() != assay.StatusSuccess {
-		reports = append(reports, assay.Report{Kind: assay.ReportComment, Commit: x.Target, Execution: x.ID})
+	return []assay.Report{
+		statusReport(x, x.Verdict.Status(), description, page),
+		{Kind: assay.ReportWhole, Commit: x.Target, Execution: x.ID},
+		{Kind: assay.ReportComment, Commit: x.Target, Execution: x.ID},
 	}
-	return reports
 }
 
 func oneLine(s string) string { return oneLineOf(s, maxDescription) }
@@ -64,10 +67,11 @@ type Reporter struct {
 	Forge   func(address string) (Forge, error)
 	// Refused tells a refusal for good from a failure to try again, and how long
 	// the forge asks to wait, 0 if it does not say.
-	Refused func(error) (forGood bool, after time.Duration)
-	Page    func(kind, id string) string
-	Log     zerolog.Logger
-	Wake    Signal
+	Refused  func(error) (forGood bool, after time.Duration)
+	Page     func(kind, id string) string
+	Comments CommentMode
+	Log      zerolog.Logger
+	Wake     Signal
 
 	mu sync.Mutex
 	at map[assay.Commit]bool // commits that are being served
@@ -165,6 +169,10 @@ func (r *Reporter) deliver(ctx context.Context, report assay.Report) bool {
 	timed, cancel := context.WithTimeout(ctx, reportTimeout)
 	err = r.send(timed, report)
 	cancel()
+	if errors.Is(err, errNothingToSay) {
+		r.writeDown(ctx, log, func(ctx context.Context) error { return r.Outbox.ReportDropped(ctx, report.ID, err.Error()) })
+		return true
+	}
 	if err == nil {
 		log.Info().Str("context", report.Status.Context).Str("state", string(report.Status.State)).Msg("report sent")
 		r.writeDown(ctx, log, func(ctx context.Context) error { return r.Outbox.ReportSent(ctx, report.ID) })
@@ -200,18 +208,33 @@ func (r *Reporter) writeDown(ctx context.Context, log zerolog.Logger, write func
 	}
 }
 
+// errNothingToSay tells that a report has come to nothing.
+var errNothingToSay = errors.New("there is nothing to say")
+
 func (r *Reporter) send(ctx context.Context, report assay.Report) error {
 	forge, err := r.Forge(report.Commit.Repo)
 	if err != nil {
 		return err
 	}
-	if report.Kind == assay.ReportComment {
-		body, err := r.comment(ctx, report.Commit)
-		if err != nil {
+	switch report.Kind {
+	case assay.ReportComment:
+		return r.sendComment(ctx, forge, report)
+	case assay.ReportReaction:
+		reactor, ok := forge.(Reactor)
+		if !ok {
+			return errNothingToSay
+		}
+		return reactor.React(ctx, report.Commit, report.Comment, report.Reaction)
+	case assay.ReportWhole:
+		if report.Status, err = r.whole(ctx, report.Commit); err != nil {
 			return err
 		}
-		return forge.Comment(ctx, report.Commit, Marker, body)
 	}
+	return r.sendStatus(ctx, forge, report)
+}
+
+// sendStatus sends a status, unless an earlier try has brought it.
+func (r *Reporter) sendStatus(ctx context.Context, forge Forge, report assay.Report) error {
 	reader, ok := forge.(StatusReader)
 	if ok && report.Tries > 0 {
 		have, found, err := reader.Status(ctx, report.Commit, report.Status.Context)
@@ -225,30 +248,107 @@ func (r *Reporter) send(ctx context.Context, report assay.Report) error {
 	return forge.SetStatus(ctx, report.Commit, report.Status)
 }
 
+// sendComment keeps the one comment, if it is wanted.
+func (r *Reporter) sendComment(ctx context.Context, forge Forge, report assay.Report) error {
+	if stale, err := r.stale(ctx, report.Commit); err != nil || stale {
+		return cmp.Or(err, errNothingToSay)
+	}
+	rows, err := r.rows(ctx, report.Commit)
+	if err != nil {
+		return err
+	}
+	wanted := r.Comments == CommentAlways || report.Body != "" || r.Comments != CommentNever && slices.ContainsFunc(rows, commentRow.bad)
+	if !wanted && report.Tries == 0 {
+		if wanted, err = r.Outbox.CommentSent(ctx, report.Commit, report.ID); err != nil {
+			return err
+		}
+	}
+	if !wanted && report.Tries == 0 {
+		return errNothingToSay
+	}
+	return forge.Comment(ctx, report.Commit, Marker, renderComment(rows))
+}
+
+// stale tells that a pull request, whose comment is to be written, has checks on a
+// newer commit: that one's comment says it better.
+func (r *Reporter) stale(ctx context.Context, commit assay.Commit) (bool, error) {
+	if commit.PullRequest == 0 {
+		return false, nil
+	}
+	list, err := r.History.Executions(ctx, assay.ExecutionFilter{Target: assay.Commit{Repo: commit.Repo, PullRequest: commit.PullRequest}, Limit: 1})
+	if err != nil {
+		return false, fmt.Errorf("cannot read the pull request's executions: %w", err)
+	}
+	return len(list) > 0 && list[0].Target.SHA != commit.SHA, nil
+}
+
+// CommentMode says when the one comment is written.
+type CommentMode string
+
+// The modes. A comment that is there is kept true in each of them.
+const (
+	CommentOnFailure CommentMode = "failure" // the default: once something did not pass
+	CommentAlways    CommentMode = "always"
+	CommentNever     CommentMode = "never"
+)
+
 // Marker hides in the one comment, so that it is found and edited again.
 const Marker = "report"
 
-// comment is the one comment on a commit: the newest execution of each check,
-// the bad ones with what failed.
-func (r *Reporter) comment(ctx context.Context, commit assay.Commit) (string, error) {
+// newest are the newest executions of each check on a commit.
+func (r *Reporter) newest(ctx context.Context, commit assay.Commit) ([]assay.Execution, error) {
 	all, err := r.History.Executions(ctx, assay.ExecutionFilter{Target: commit, Limit: 1000})
 	if err != nil {
-		return "", fmt.Errorf("cannot read the commit's executions: %w", err)
+		return nil, fmt.Errorf("cannot read the commit's executions: %w", err)
+	}
+	return newestOf(all), nil
+}
+
+// newestOf keeps the first execution of each context; all is newest first.
+func newestOf(all []assay.Execution) []assay.Execution {
+	var list []assay.Execution
+	seen := map[string]bool{}
+	for _, x := range all {
+		if !seen[x.StatusContext()] {
+			seen[x.StatusContext()] = true
+			list = append(list, x)
+		}
+	}
+	return list
+}
+
+// rows are what the comment has: each check, the bad ones with what failed.
+func (r *Reporter) rows(ctx context.Context, commit assay.Commit) ([]commentRow, error) {
+	list, err := r.newest(ctx, commit)
+	if err != nil {
+		return nil, err
+	}
+	waived, err := r.waived(ctx, commit)
+	if err != nil {
+		return nil, err
 	}
 	var rows []commentRow
-	seen := map[string]bool{}
-	for _, x := range all { // newest first
-		if seen[x.StatusContext()] {
-			continue
-		}
-		seen[x.StatusContext()] = true
-		row := commentRow{x: x, page: r.Page("executions", x.ID)}
-		if x.State == assay.StateFinished && x.Verdict.Status() != assay.StatusSuccess {
+	for _, x := range list {
+		row := commentRow{x: x, page: r.Page("executions", x.ID), waiver: waived[x.StatusContext()]}
+		if row.bad() {
 			if row.results, err = r.History.Results(ctx, x.ID); err != nil {
-				return "", fmt.Errorf("cannot read the results of execution %s: %w", x.ID, err)
+				return nil, fmt.Errorf("cannot read the results of execution %s: %w", x.ID, err)
 			}
 		}
 		rows = append(rows, row)
 	}
-	return renderComment(rows), nil
+	return rows, nil
+}
+
+// waived are the waivers of a commit by context.
+func (r *Reporter) waived(ctx context.Context, commit assay.Commit) (map[string]assay.Waiver, error) {
+	list, err := r.History.Waivers(ctx, commit)
+	if err != nil {
+		return nil, err
+	}
+	waived := map[string]assay.Waiver{}
+	for _, w := range list {
+		waived[w.Context] = w
+	}
+	return waived, nil
 }

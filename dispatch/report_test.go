@@ -38,6 +38,7 @@ func TestComment(t *testing.T) {
 		"mixed": {
 			{x: finished("a-good", "passed", "fine"), page: "http://p/1"},
 			{x: assay.Execution{Check: "open", State: assay.StateRunning}, page: "http://p/2"},
+			{x: finished("waived", "failed", "no"), page: "http://p/5", waiver: assay.Waiver{Context: "assay/waived", By: "octocat", Reason: "known, see #7"}},
 			{x: finished("z-crashed", "crashed", "the check took its machine down"), page: "http://p/3"},
 			{x: finished("many", "failed", "15 of 15 failed"), page: "http://p/4", results: many},
 		},
@@ -68,30 +69,27 @@ func TestComment(t *testing.T) {
 func TestFinalReports(t *testing.T) {
 	x := assay.Execution{ID: "id", Check: "c", Arch: "x86_64", Target: assay.Commit{Repo: "/r", SHA: "s"}, State: assay.StateFinished}
 	tests := []struct {
-		verdict   assay.Verdict
-		commented bool
-		state     assay.StatusState
-		text      string
-		comment   bool
+		verdict assay.Verdict
+		state   assay.StatusState
+		text    string
 	}{
-		{assay.VerdictPassed, false, "success", "why", false},
-		{assay.VerdictPassed, true, "success", "why", true},
-		{assay.VerdictFailed, false, "failure", "why", true},
-		{assay.VerdictCrashed, false, "failure", "crashed: why", true},
-		{assay.VerdictErrored, false, "error", "errored: why", true},
-		{assay.VerdictCancelled, false, "error", "cancelled: why", true},
-		{assay.VerdictSkipped, false, "success", "skipped: why", false},
+		{assay.VerdictPassed, "success", "why"},
+		{assay.VerdictFailed, "failure", "why"},
+		{assay.VerdictCrashed, "failure", "crashed: why"},
+		{assay.VerdictErrored, "error", "errored: why"},
+		{assay.VerdictCancelled, "error", "cancelled: why"},
+		{assay.VerdictSkipped, "success", "skipped: why"},
 	}
 	for _, tt := range tests {
 		x.Verdict, x.Reason = tt.verdict, "why"
-		got := FinalReports(x, page, tt.commented)
+		got := FinalReports(x, page)
 		want := assay.Status{Context: "assay/c/x86_64", State: tt.state, Description: tt.text, URL: "http://assay.example/executions/id"}
-		if len(got) == 0 || got[0].Status != want || (len(got) == 2) != tt.comment {
+		if len(got) != 3 || got[0].Status != want || got[1].Kind != assay.ReportWhole || got[2].Kind != assay.ReportComment {
 			t.Errorf("%s: %+v", tt.verdict, got)
 		}
 	}
 	x.Target = assay.Commit{}
-	if got := FinalReports(x, page, true); len(got) != 0 {
+	if got := FinalReports(x, page); len(got) != 0 {
 		t.Errorf("without a commit: %+v", got)
 	}
 }
@@ -120,6 +118,7 @@ func TestBackoff(t *testing.T) {
 
 // outbox holds reports in memory and tells what became of them.
 type outbox struct {
+	Outbox
 	mu     sync.Mutex
 	owed   []assay.Report
 	broken map[int64]int // how often writing down the report's fate fails
@@ -162,10 +161,15 @@ func (o *outbox) ReportDropped(_ context.Context, id int64, reason string) error
 	return o.end(id, "dropped: "+reason)
 }
 
+func (o *outbox) CommentSent(_ context.Context, c assay.Commit, _ int64) (bool, error) {
+	return strings.Contains(c.SHA, "commented"), nil
+}
+
 // forge has the statuses that it was given, and fails as the commit's name asks.
 type forge struct {
 	mu   sync.Mutex
 	set  map[string][]assay.Status
+	said []string
 	have assay.Status
 }
 
@@ -184,7 +188,19 @@ func (f *forge) SetStatus(_ context.Context, c assay.Commit, s assay.Status) err
 	return nil
 }
 
-func (f *forge) Comment(context.Context, assay.Commit, string, string) error { return nil }
+func (f *forge) Comment(_ context.Context, c assay.Commit, marker, body string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.said = append(f.said, c.SHA+" "+marker+" "+strings.SplitN(body, "\n", 2)[0])
+	return nil
+}
+
+func (f *forge) React(_ context.Context, c assay.Commit, comment string, r assay.Reaction) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.said = append(f.said, comment+" "+string(r))
+	return nil
+}
 
 func (f *forge) Status(context.Context, assay.Commit, string) (assay.Status, bool, error) {
 	return f.have, true, nil
@@ -228,5 +244,92 @@ func TestReporter(t *testing.T) {
 	}
 	if len(f.set["changed"]) != 1 || len(f.set["fine"]) != 1 {
 		t.Errorf("sent: %v", f.set)
+	}
+}
+
+// history has one execution on each commit, that passed if the commit says so.
+// Pull request 9 has its newest commit elsewhere.
+type history struct{}
+
+func (history) Executions(_ context.Context, f assay.ExecutionFilter) ([]assay.Execution, error) {
+	x := assay.Execution{ID: "x", EventID: "e", Check: "c", State: assay.StateFinished, Verdict: assay.VerdictFailed, Target: f.Target}
+	switch {
+	case f.Target.SHA == "" && f.Target.PullRequest == 9:
+		x.Target.SHA = "newer"
+	case f.Target.SHA == "":
+		return nil, nil
+	case strings.Contains(f.Target.SHA, "none"):
+		return nil, nil
+	case strings.Contains(f.Target.SHA, "good"):
+		x.Verdict = assay.VerdictPassed
+	}
+	return []assay.Execution{x}, nil
+}
+
+func (history) Results(context.Context, string) ([]assay.Result, error) { return nil, nil }
+
+func (history) Waivers(_ context.Context, c assay.Commit) ([]assay.Waiver, error) {
+	if strings.Contains(c.SHA, "waived") {
+		return []assay.Waiver{{Context: "assay/c", By: "octocat"}}, nil
+	}
+	return nil, nil
+}
+
+func TestComments(t *testing.T) {
+	const bad, good = "report Assay: 1 of 1 checks did not pass.", "report Assay: the check passed now."
+	tests := []struct {
+		mode   CommentMode
+		commit assay.Commit
+		report assay.Report
+		want   string // "" for nothing
+	}{
+		{"", assay.Commit{SHA: "bad"}, assay.Report{}, bad},
+		{"", assay.Commit{SHA: "good"}, assay.Report{}, ""},
+		{"", assay.Commit{SHA: "bad-waived"}, assay.Report{}, ""},
+		{"", assay.Commit{SHA: "good-commented"}, assay.Report{}, good},
+		{"", assay.Commit{SHA: "good-again"}, assay.Report{Tries: 1}, good}, // it may have arrived, with older news
+		{"", assay.Commit{SHA: "good-asked"}, assay.Report{Body: "help"}, good},
+		{"", assay.Commit{SHA: "bad", PullRequest: 8}, assay.Report{}, bad},
+		{"", assay.Commit{SHA: "bad", PullRequest: 9}, assay.Report{}, ""},
+		{CommentAlways, assay.Commit{SHA: "good"}, assay.Report{}, good},
+		{CommentNever, assay.Commit{SHA: "bad"}, assay.Report{}, ""},
+		{CommentNever, assay.Commit{SHA: "bad-commented"}, assay.Report{}, bad},
+	}
+	for _, tt := range tests {
+		f := &forge{}
+		r := &Reporter{Outbox: &outbox{}, History: history{}, Page: page, Comments: tt.mode, Forge: func(string) (Forge, error) { return f, nil }}
+		tt.report.Kind, tt.report.Commit = assay.ReportComment, tt.commit
+		err := r.send(t.Context(), tt.report)
+		if said := strings.Join(f.said, "; "); tt.want == "" && (!errors.Is(err, errNothingToSay) || said != "") || tt.want != "" && (err != nil || said != tt.commit.SHA+" "+tt.want) {
+			t.Errorf("%q on %+v: said %q, %v", tt.mode, tt.commit, said, err)
+		}
+	}
+}
+
+func TestWholeAndReaction(t *testing.T) {
+	f := &forge{set: map[string][]assay.Status{}}
+	r := &Reporter{
+		Outbox: &outbox{}, History: history{}, Page: page, Forge: func(string) (Forge, error) { return f, nil },
+		Refused: func(error) (bool, time.Duration) { return false, 0 },
+	}
+	whole := func(sha string) error {
+		return r.send(t.Context(), assay.Report{Kind: assay.ReportWhole, Commit: assay.Commit{SHA: sha}})
+	}
+	if err := whole("bad"); err != nil || f.set["bad"][0].State != assay.StatusFailure || f.set["bad"][0].Context != "assay" {
+		t.Errorf("got %+v, %v", f.set, err)
+	}
+	if err := whole("bad-waived"); err != nil || f.set["bad-waived"][0].State != assay.StatusSuccess {
+		t.Errorf("got %+v, %v", f.set, err)
+	}
+	if err := whole("none"); !errors.Is(err, errNothingToSay) {
+		t.Errorf("a commit without executions: %v", err)
+	}
+	reaction := assay.Report{Kind: assay.ReportReaction, Comment: "issue:7", Reaction: assay.ReactionDone}
+	if err := r.send(t.Context(), reaction); err != nil || len(f.said) != 1 || f.said[0] != "issue:7 done" {
+		t.Errorf("got %v, %v", f.said, err)
+	}
+	r.Forge = func(string) (Forge, error) { return struct{ Forge }{f}, nil }
+	if err := r.send(t.Context(), reaction); !errors.Is(err, errNothingToSay) {
+		t.Errorf("a forge without pictures: %v", err)
 	}
 }

@@ -26,6 +26,7 @@ type Worker struct {
 	// Retries is how long to wait before each further attempt at an execution
 	// that failed for reasons of ours; after as many its verdict is an error.
 	Retries []time.Duration
+	Running *Running // what is stopped when nobody wants it any more
 }
 
 const (
@@ -100,10 +101,14 @@ func (w *Worker) attempt(ctx context.Context, lease Lease, log zerolog.Logger) (
 	c := assay.Conclusion{Verdict: assay.VerdictErrored, Reason: fmt.Sprintf("interrupted %d times: its runner did not live to see the end", maxAttempts)}
 	if x.Attempt <= maxAttempts {
 		lease.Keep(ctx)
-		held := lease.Context(ctx)
+		held, done := w.Running.enter(lease.Context(ctx), x.ID)
+		defer done()
 		c, err = w.Execute(held, x, func(ctx context.Context, run assay.StepRun) error {
 			return w.Store.Step(ctx, x.ID, run)
 		})
+		if errors.Is(context.Cause(held), errStopped) {
+			return 0, assay.ErrFinished // it has its verdict
+		}
 		if err != nil && (errors.Is(err, assay.ErrFenced) || held.Err() != nil && ctx.Err() == nil) {
 			return 0, fmt.Errorf("%w: %v", errTakenOver, err)
 		}
@@ -136,11 +141,7 @@ func (w *Worker) conclude(ctx context.Context, x assay.Execution, c assay.Conclu
 		c.Reason = fmt.Sprintf("%s (tried %d times)", c.Reason, failures)
 	}
 	x.State, x.Verdict, x.Reason = assay.StateFinished, c.Verdict, c.Reason
-	commented, err := w.Store.CommentSent(ctx, x.Target)
-	if err != nil {
-		return 0, err
-	}
-	if err := w.Store.Conclude(ctx, x.ID, x.Attempt, c, FinalReports(x, w.Page, commented)); err != nil {
+	if err := w.Store.Conclude(ctx, x.ID, x.Attempt, c, FinalReports(x, w.Page)); err != nil {
 		return 0, err
 	}
 	log.Info().Str("verdict", string(c.Verdict)).Str("reason", c.Reason).Msg("execution finished")

@@ -35,7 +35,6 @@ func (s *workStore) Retry(context.Context, string, int, string) (int, error) {
 	s.failures++
 	return s.failures, nil
 }
-func (s *workStore) CommentSent(context.Context, assay.Commit) (bool, error) { return false, nil }
 
 // oneLease is a queue with one job, which remembers the answer for it.
 type oneLease struct {
@@ -72,6 +71,7 @@ func TestWorkerAnswersForItsLease(t *testing.T) {
 		result  assay.Conclusion
 		err     error
 		lost    bool
+		stopped bool
 		answer  string
 		after   time.Duration
 		verdict assay.Verdict
@@ -85,17 +85,23 @@ func TestWorkerAnswersForItsLease(t *testing.T) {
 		{summary: "trouble, the third time", store: workStore{failures: 2}, result: trouble, answer: "done", verdict: "errored"},
 		{summary: "fenced while it ran", err: assay.ErrFenced, answer: "abandoned"},
 		{summary: "fenced at the end", store: workStore{conclude: assay.ErrFenced}, result: passed, answer: "abandoned", verdict: "passed"},
+		{summary: "cancelled while it ran", err: context.Canceled, stopped: true, answer: "done"},
+		{summary: "cancelled, and ended all the same", result: passed, stopped: true, answer: "done"},
 		{summary: "the lease lapsed", err: context.Canceled, lost: true, answer: "abandoned"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.summary, func(t *testing.T) {
-			lease := newLease(t)
+			lease, running := newLease(t), &Running{}
 			w := &Worker{
-				Store: &tt.store, Page: page, Log: zerolog.Nop(), Finished: func() {},
+				Running: running,
+				Store:   &tt.store, Page: page, Log: zerolog.Nop(), Finished: func() {},
 				Retries: []time.Duration{time.Second, time.Minute},
 				Execute: func(context.Context, assay.Execution, func(context.Context, assay.StepRun) error) (assay.Conclusion, error) {
 					if tt.lost {
 						lease.lost()
+					}
+					if tt.stopped {
+						running.Stop("x")
 					}
 					return tt.result, tt.err
 				},
@@ -113,6 +119,7 @@ func TestWorkerAnswersForItsLease(t *testing.T) {
 
 // planStore holds one event that is never planned.
 type planStore struct {
+	PlanStore
 	mu     sync.Mutex
 	event  assay.EventRecord
 	failed []assay.Report
@@ -128,7 +135,7 @@ func (s *planStore) NewEvents(context.Context, int) ([]assay.EventRecord, error)
 	return []assay.EventRecord{s.event}, nil
 }
 
-func (s *planStore) PlanEvent(context.Context, string, string, []assay.Execution, []assay.Report) error {
+func (s *planStore) PlanEvent(context.Context, string, assay.Decision) error {
 	return errors.New("this event cannot be planned")
 }
 

@@ -66,7 +66,7 @@ func liveOnce(ctx context.Context, s *results.Store, say func(what, id string)) 
 	say("event", event)
 	e := assay.Execution{ID: uuid.NewString(), Package: "p", Check: "c", Target: assay.Commit{Repo: "r", SHA: event}}
 	report := assay.Report{Kind: assay.ReportStatus, Commit: e.Target, Execution: e.ID}
-	if err := s.PlanEvent(ctx, event, "", []assay.Execution{e}, []assay.Report{report}); err != nil {
+	if err := s.PlanEvent(ctx, event, assay.Decision{Executions: []assay.Execution{e}, Reports: []assay.Report{report}}); err != nil {
 		return err
 	}
 	say("planned", e.ID)

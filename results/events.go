@@ -2,6 +2,7 @@ package results
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -10,9 +11,10 @@ import (
 
 func scanEvent(row scanner) (e assay.EventRecord, err error) {
 	var received, trusted int64
-	var build string
+	var build, comment string
 	err = row.Scan(&e.ID, &e.Source, &e.Delivery, &e.Meaning, &e.Kind, &received, &e.Repo, &e.Ref, &e.Before, &e.Commit,
-		&e.PullRequest, &trusted, &build, &e.Ignored, &e.State, &e.Note, &e.Tries)
+		&e.PullRequest, &trusted, &build, &e.Ignored, &e.State, &e.Note, &e.Tries,
+		&e.Author, &comment, &e.Context, &e.Origin)
 	if err != nil {
 		return e, err
 	}
@@ -20,7 +22,10 @@ func scanEvent(row scanner) (e assay.EventRecord, err error) {
 	if build != "" {
 		e.Build = &assay.Build{}
 	}
-	return e, decode(build, e.Build)
+	if comment != "" {
+		e.Comment = &assay.Comment{}
+	}
+	return e, errors.Join(decode(build, e.Build), decode(comment, e.Comment))
 }
 
 // Event returns one event; assay.ErrNotFound if there is none.

@@ -13,9 +13,9 @@ import (
 
 const (
 	eventColumns = `id, source, delivery, meaning, kind, received, repo, ref, before_commit, commit_sha,
-		pull, trusted, build, ignored, state, note, tries`
+		pull, trusted, build, ignored, state, note, tries, author, comment, context, origin`
 	insertEvent = `INSERT INTO events (` + eventColumns + `, package, retry_at, repeats, header, body)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT DO NOTHING`
 )
 
@@ -72,6 +72,10 @@ func eventArgs(e assay.Event, header http.Header, body []byte) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	comment, err := encode(e.Comment)
+	if err != nil {
+		return nil, err
+	}
 	head, err := encode(header)
 	if err != nil {
 		return nil, err
@@ -89,7 +93,7 @@ func eventArgs(e assay.Event, header http.Header, body []byte) ([]any, error) {
 	return []any{
 		e.ID, e.Source, e.Delivery, e.Meaning, string(e.Kind), stamp(e.Received), e.Repo, e.Ref, e.Before, e.Commit,
 		e.PullRequest, truth(e.Trusted), build, line(e.Ignored), string(state), line(e.Ignored), 0,
-		pkg, 0, 0, head, body,
+		line(e.Author), comment, line(e.Context), string(e.Origin), pkg, 0, 0, head, body,
 	}, nil
 }
 
@@ -132,27 +136,34 @@ func (s *Store) NewEvents(ctx context.Context, limit int) ([]assay.EventRecord, 
 	return events, nil
 }
 
-// PlanEvent writes in one transaction what an event calls for: its executions,
-// queued, or finished if they carry a verdict already, and the reports they owe.
-// The event becomes assay.EventPlanned with the note, or assay.EventIgnored if
-// there is a note and no execution. An event that is not new: assay.ErrFinished.
-func (s *Store) PlanEvent(ctx context.Context, eventID, note string, executions []assay.Execution, reports []assay.Report) error {
+// PlanEvent writes in one transaction what an event comes to: its executions,
+// queued, or finished if they carry a verdict already; what it cancels; waivers;
+// and the reports that are owed. The event becomes assay.EventPlanned with the
+// note, or assay.EventIgnored if there is nothing but a note. An event that is
+// not new: assay.ErrFinished.
+func (s *Store) PlanEvent(ctx context.Context, eventID string, d assay.Decision) error {
 	state := assay.EventPlanned
-	if note != "" && len(executions) == 0 {
+	if d.Note != "" && d.Nothing() {
 		state = assay.EventIgnored
 	}
-	rows, err := planRows(eventID, executions, time.Now())
+	now := time.Now()
+	rows, err := planRows(eventID, d.Executions, now)
 	if err != nil {
 		return fmt.Errorf("cannot plan event %s: %w", eventID, err)
 	}
 	err = s.write(ctx, func(t *tx) error {
-		if err := endEvent(t, eventID, state, note); err != nil {
-			return err
+		for _, part := range []func() error{
+			func() error { return endEvent(t, eventID, state, d.Note) },
+			func() error { return insertExecutions(t, rows) },
+			func() error { return cancelAll(t, d.Cancel, now) },
+			func() error { return waive(t, d.Waivers) },
+			func() error { return owe(t, d.Reports) },
+		} {
+			if err := part(); err != nil {
+				return err
+			}
 		}
-		if err := insertExecutions(t, rows); err != nil {
-			return err
-		}
-		return owe(t, reports)
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("cannot plan event %s: %w", eventID, err)

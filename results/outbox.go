@@ -31,10 +31,10 @@ type ReportRecord struct {
 }
 
 const (
-	reportColumns = `r.id, r.kind, r.repo, r.sha, r.pull, r.context, r.status, r.description, r.url, r.body, r.execution, r.tries`
-	insertReport  = `INSERT INTO reports (id, kind, repo, sha, pull, context, status, description, url, body, execution, tries,
+	reportColumns = `r.id, r.kind, r.repo, r.sha, r.pull, r.context, r.status, r.description, r.url, r.body, r.execution, r.tries, r.comment, r.reaction`
+	insertReport  = `INSERT INTO reports (id, kind, repo, sha, pull, context, status, description, url, body, execution, comment, reaction, tries,
 		state, reason, written, begun, retry_at, ended)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 'owed', '', ?, 0, 0, 0)`
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 'owed', '', ?, 0, 0, 0)`
 	supersedeOlder = `UPDATE reports SET state = 'superseded', ended = ?
 		WHERE sha = ? AND repo = ? AND kind = ? AND context = ? AND state = 'owed'`
 	// sameKey joins o, another report, to r.
@@ -57,14 +57,17 @@ func owe(t *tx, reports []assay.Report) error {
 	}
 	now := stamp(time.Now())
 	for i, r := range reports {
-		if r.Kind == assay.ReportComment {
+		switch r.Kind { // which there is one of
+		case assay.ReportComment, assay.ReportWhole:
 			r.Status = assay.Status{}
+		case assay.ReportReaction:
+			r.Status = assay.Status{Context: r.Comment}
 		}
 		if _, err := t.exec(supersedeOlder, now, r.Commit.SHA, r.Commit.Repo, string(r.Kind), r.Status.Context); err != nil {
 			return err
 		}
 		_, err := t.exec(insertReport, id+int64(i), string(r.Kind), r.Commit.Repo, r.Commit.SHA, r.Commit.PullRequest,
-			r.Status.Context, string(r.Status.State), r.Status.Description, r.Status.URL, r.Body, r.Execution, now)
+			r.Status.Context, string(r.Status.State), r.Status.Description, r.Status.URL, r.Body, r.Execution, r.Comment, string(r.Reaction), now)
 		if err != nil {
 			return err
 		}
@@ -104,7 +107,7 @@ func scanReport(row scanner) (r assay.Report, err error) {
 
 func reportFields(r *assay.Report) []any {
 	return []any{&r.ID, &r.Kind, &r.Commit.Repo, &r.Commit.SHA, &r.Commit.PullRequest, &r.Status.Context,
-		&r.Status.State, &r.Status.Description, &r.Status.URL, &r.Body, &r.Execution, &r.Tries}
+		&r.Status.State, &r.Status.Description, &r.Status.URL, &r.Body, &r.Execution, &r.Tries, &r.Comment, &r.Reaction}
 }
 
 // OwedReports lists the reports that are due at now, oldest first, at most
@@ -228,12 +231,17 @@ func (s *Store) ReportHistory(ctx context.Context, commit assay.Commit) ([]Repor
 	return list, nil
 }
 
-// CommentSent tells whether a comment for this commit arrived, or may have: its
-// sending was begun and no answer that rules it out is known.
-func (s *Store) CommentSent(ctx context.Context, commit assay.Commit) (bool, error) {
+// CommentSent tells whether a comment on this commit, or on its pull request,
+// arrived, or may have: its sending was begun and no answer that rules it out is
+// known. The report except is not looked at.
+func (s *Store) CommentSent(ctx context.Context, commit assay.Commit, except int64) (bool, error) {
+	where, what := `sha = ?`, any(clean(commit.SHA))
+	if commit.PullRequest > 0 {
+		where, what = `pull = ?`, commit.PullRequest
+	}
 	var n int
-	err := s.reads.QueryRowContext(ctx, `SELECT COUNT(*) FROM reports WHERE sha = ? AND repo = ? AND kind = 'comment'
-		AND tries > 0 AND state <> 'dropped'`, clean(commit.SHA), clean(commit.Repo)).Scan(&n)
+	err := s.reads.QueryRowContext(ctx, `SELECT COUNT(*) FROM reports WHERE `+where+` AND repo = ? AND kind = 'comment'
+		AND tries > 0 AND state <> 'dropped' AND id <> ?`, what, clean(commit.Repo), except).Scan(&n)
 	if err != nil {
 		return false, fmt.Errorf("cannot look for the comment on %.100q: %w", commit.SHA, err)
 	}

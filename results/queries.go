@@ -25,14 +25,15 @@ type Transition struct {
 
 func scanExecution(row scanner) (e assay.Execution, err error) {
 	var builds string
-	var created, started, finished int64
+	var created, started, finished, optional int64
 	err = row.Scan(&e.ID, &e.EventID, &e.Package, &e.Check, &e.ChecksRepo, &e.ChecksBranch, &e.ChecksCommit, &e.Path,
 		&e.SourceRepo, &e.SourceCommit, &e.Item, &e.Type, &e.Arch, &builds, &e.Target.Repo, &e.Target.SHA, &e.Target.PullRequest,
-		&e.State, &e.Verdict, &e.Reason, &e.Attempt, &created, &started, &finished)
+		&e.State, &e.Verdict, &e.Reason, &e.Attempt, &created, &started, &finished, &optional)
 	if err != nil {
 		return e, err
 	}
 	e.Created, e.Started, e.Finished = moment(created), moment(started), moment(finished)
+	e.Optional = optional != 0
 	return e, decode(builds, &e.Builds)
 }
 
@@ -78,6 +79,7 @@ func filterQuery(f assay.ExecutionFilter, before int64) (query string, args []an
 	cond(f.EventID != "", "event = ?", f.EventID)
 	cond(f.Target.Repo != "", "target_repo = ?", f.Target.Repo)
 	cond(f.Target.SHA != "", "target_sha = ?", f.Target.SHA)
+	cond(f.Target.SHA == "" && f.Target.PullRequest > 0, "target_pull = ?", f.Target.PullRequest)
 	cond(f.State != "", "state = ?", string(f.State))
 	cond(before != 0, "seq < ?", before)
 	query = `SELECT ` + executionColumns + ` FROM executions`

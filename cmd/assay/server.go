@@ -186,15 +186,18 @@ func (s *server) loops() ([]func(context.Context) error, error) {
 		return nil, err
 	}
 	packages := packagesOf(s.cfg)
+	running := &dispatch.Running{}
 	planner := &dispatch.Planner{
-		Store: s.store, Repos: repos{s.repos}, Checks: readChecks, Packages: packages,
+		Store: s.store, Repos: repos{s.repos}, Checks: readChecks, Packages: packages, Asker: askers(forges), Running: running,
 		Queue: queue{s.bus}, Page: s.page, Log: s.log, Wake: s.planWake, Planned: s.reportWake.Wake,
 	}
 	reporter := &dispatch.Reporter{
 		Outbox: s.store, History: s.store, Refused: refused, Page: s.page, Log: s.log, Wake: s.reportWake,
-		Forge: func(address string) (dispatch.Forge, error) { return forges.For(address) },
+		Comments: dispatch.CommentMode(s.cfg.Comments),
+		Forge:    func(address string) (dispatch.Forge, error) { return forges.For(address) },
 	}
 	worker := &dispatch.Worker{
+		Running: running,
 		Store: s.store, Queue: queue{s.bus}, Execute: s.metrics.counted(executor.execute),
 		Page: s.page, Log: s.log, Finished: s.reportWake.Wake, Retries: s.cfg.Limits.Retries,
 	}

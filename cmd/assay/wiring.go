@@ -97,6 +97,18 @@ func newForges(cfg config.Config, cache *repo.Cache) (forge.Set, error) {
 	return set, nil
 }
 
+// askers finds the forge that can be asked about a repository.
+func askers(forges forge.Set) func(address string) dispatch.Asker {
+	return func(address string) dispatch.Asker {
+		f, err := forges.For(address)
+		if err != nil {
+			return nil
+		}
+		asker, _ := f.(dispatch.Asker)
+		return asker
+	}
+}
+
 // refused tells a forge's last word from a failure to try again.
 func refused(err error) (forGood bool, after time.Duration) {
 	var permanent *forge.PermanentError

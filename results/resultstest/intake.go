@@ -233,7 +233,7 @@ func testLatestBuild(t *testing.T, open Open) {
 	add("4", 4, func(e *assay.Event) { e.Build.Package = "rpms/other" })
 	add("5", 5, func(e *assay.Event) { e.Ignored = "the build failed" })
 	add("6", 6, func(e *assay.Event) { e.Kind, e.Build = assay.EventPush, nil })
-	ok(t, s.PlanEvent(t.Context(), want, "no check wants it", nil, nil))
+	ok(t, s.PlanEvent(t.Context(), want, assay.Decision{Note: "no check wants it"}))
 	got := must[assay.Event](t)(s.LatestBuild(t.Context(), "rpms/hello"))
 	if got.ID != want || got.Build == nil || got.Build.ID != "3" {
 		t.Errorf("got %+v, want event %s", got, want)
@@ -250,7 +250,7 @@ func testPlan(t *testing.T, open Open) {
 	queued, skipped := execution("rpms/hello", "a"), execution("rpms/hello", "b")
 	skipped.Verdict, skipped.Reason = assay.VerdictSkipped, "no build for this architecture"
 	given := []assay.Execution{queued, skipped}
-	ok(t, s.PlanEvent(t.Context(), id, "2 checks", given, []assay.Report{status(queued, assay.StatusPending, "queued")}))
+	ok(t, s.PlanEvent(t.Context(), id, assay.Decision{Note: "2 checks", Executions: given, Reports: []assay.Report{status(queued, assay.StatusPending, "queued")}}))
 	same(t, "the caller's executions", given, []assay.Execution{queued, skipped})
 
 	queued.EventID, queued.State = id, assay.StateQueued
@@ -279,7 +279,7 @@ func testPlan(t *testing.T, open Open) {
 func testEmptyPlans(t *testing.T, s *results.Store) {
 	for note, want := range map[string]assay.EventState{"": assay.EventPlanned, "no check wants it": assay.EventIgnored} {
 		id := addEvent(t, s, buildEvent("rpms/hello", uuid.NewString()))
-		ok(t, s.PlanEvent(t.Context(), id, note, nil, nil))
+		ok(t, s.PlanEvent(t.Context(), id, assay.Decision{Note: note}))
 		e := must[assay.EventRecord](t)(s.Event(t.Context(), id))
 		if e.State != want || e.Note != note {
 			t.Errorf("planned with nothing and %q: %s, %q", note, e.State, e.Note)
@@ -302,7 +302,7 @@ func testPlanIsWhole(t *testing.T, open Open) {
 	} {
 		bad := execution("rpms/hello", "bad")
 		change(&bad)
-		if s.PlanEvent(t.Context(), id, "", []assay.Execution{good, bad}, []assay.Report{status(good, assay.StatusPending, "")}) == nil {
+		if s.PlanEvent(t.Context(), id, assay.Decision{Executions: []assay.Execution{good, bad}, Reports: []assay.Report{status(good, assay.StatusPending, "")}}) == nil {
 			t.Errorf("%s: the plan was taken", name)
 		}
 		_, err := s.Execution(t.Context(), good.ID)
@@ -311,8 +311,8 @@ func testPlanIsWhole(t *testing.T, open Open) {
 	if e := must[assay.EventRecord](t)(s.Event(t.Context(), id)); e.State != assay.EventNew || len(owed(t, s)) != 0 {
 		t.Errorf("the event is %s and %d reports are owed after failed plans", e.State, len(owed(t, s)))
 	}
-	isErr(t, "unknown event", s.PlanEvent(t.Context(), uuid.NewString(), "", nil, nil), assay.ErrNotFound)
-	ok(t, s.PlanEvent(t.Context(), id, "", []assay.Execution{good}, nil))
+	isErr(t, "unknown event", s.PlanEvent(t.Context(), uuid.NewString(), assay.Decision{}), assay.ErrNotFound)
+	ok(t, s.PlanEvent(t.Context(), id, assay.Decision{Executions: []assay.Execution{good}}))
 }
 
 func testPlanRace(t *testing.T, open Open) {
@@ -320,7 +320,7 @@ func testPlanRace(t *testing.T, open Open) {
 	id := addEvent(t, s, buildEvent("rpms/hello", "1"))
 	oneWins(t, together(16, func(int) error {
 		e := execution("rpms/hello", "a")
-		return s.PlanEvent(context.WithoutCancel(t.Context()), id, "", []assay.Execution{e}, []assay.Report{status(e, assay.StatusPending, "")})
+		return s.PlanEvent(context.WithoutCancel(t.Context()), id, assay.Decision{Executions: []assay.Execution{e}, Reports: []assay.Report{status(e, assay.StatusPending, "")}})
 	}), assay.ErrFinished)
 	if n := len(must[[]assay.Execution](t)(s.Executions(t.Context(), assay.ExecutionFilter{EventID: id}))); n != 1 {
 		t.Errorf("%d executions were written, want 1", n)

@@ -248,9 +248,10 @@ func testReportUnknown(t *testing.T, open Open) {
 func testCommentSent(t *testing.T, open Open) {
 	s := start(t, open)
 	e := execution("rpms/hello", "x")
+	except := int64(0)
 	check := func(when string, want bool) {
 		t.Helper()
-		if got := must[bool](t)(s.CommentSent(t.Context(), e.Target)); got != want {
+		if got := must[bool](t)(s.CommentSent(t.Context(), e.Target, except)); got != want {
 			t.Errorf("%s: %v, want %v", when, got, want)
 		}
 	}
@@ -261,6 +262,9 @@ func testCommentSent(t *testing.T, open Open) {
 	check("only a status was sent", false)
 	ok(t, s.ReportBegun(t.Context(), got[1].ID))
 	check("under way", true)
+	except = got[1].ID
+	check("under way, but it is the one that asks", false)
+	except = 0
 	ok(t, s.ReportDropped(t.Context(), got[1].ID, "not allowed"))
 	check("refused by the forge", false)
 	second := owe(t, s, comment(e, "second"))[0]

@@ -58,6 +58,12 @@ func Run(t *testing.T, open Open) {
 		{"ReportRecovery", testReportRecovery},
 		{"ReportUnknown", testReportUnknown},
 		{"CommentSent", testCommentSent},
+		{"Superseded", testSuperseded},
+		{"Cancel", testCancel},
+		{"Waivers", testWaivers},
+		{"PullRequestEvent", testPullRequestEvent},
+		{"NewKinds", testNewKinds},
+		{"Memory", testMemory},
 		{"Group", testGroup},
 		{"Reopen", testReopen},
 		{"Closed", testClosed},
@@ -161,7 +167,7 @@ func comment(e assay.Execution, body string) assay.Report {
 func plan(t testing.TB, s *results.Store, executions ...assay.Execution) string {
 	t.Helper()
 	id := addEvent(t, s, buildEvent("rpms/hello", uuid.NewString()))
-	ok(t, s.PlanEvent(t.Context(), id, "", executions, nil))
+	ok(t, s.PlanEvent(t.Context(), id, assay.Decision{Executions: executions}))
 	return id
 }
 

@@ -26,7 +26,7 @@ func testGroup(t *testing.T, open Open) {
 			bad.ID = taken.ID
 			list = append(list, bad)
 		}
-		return s.PlanEvent(t.Context(), events[i], "", list, []assay.Report{status(made[i], assay.StatusPending, "")})
+		return s.PlanEvent(t.Context(), events[i], assay.Decision{Executions: list, Reports: []assay.Report{status(made[i], assay.StatusPending, "")}})
 	}) {
 		_, readErr := s.Execution(t.Context(), made[i].ID)
 		if fails := i%3 == 0; fails != (err != nil) || fails != (readErr != nil) {

@@ -107,7 +107,7 @@ func waited(t *testing.T, m *Machines) {
 	if off := time.Now().Unix() - clock; err != nil || off < -maxClockError || off > maxClockError {
 		t.Errorf("its clock is off by %d s, %v", off, err)
 	}
-	if got := output(t, one, "cat /run/assay/canary /var/lib/assay/canary"); got != one.mark()+one.mark() {
+	if got := strings.Join(strings.Fields(output(t, one, "cat /run/assay/canary /var/lib/assay/canary")), ""); got != one.mark()+one.mark() {
 		t.Errorf("its marks are %q, not twice %q", got, one.mark())
 	}
 	one.aside.Wait()
