@@ -45,6 +45,16 @@ func (v Verdict) Status() StatusState {
 	}
 }
 
+// Priority says who is served first; the greater one is.
+type Priority int
+
+// The priorities.
+const (
+	PriorityTimer  Priority = iota // nobody waits for it
+	PriorityBuild                  // a build system may
+	PriorityPerson                 // somebody has just pushed, or asked
+)
+
 // Execution is one run of one check on one item, known everywhere by one UUID.
 type Execution struct {
 	ID      string // UUID
@@ -65,6 +75,7 @@ type Execution struct {
 	Builds       []string // addresses of what was built
 	// Optional tells that its verdict does not count for the commit as a whole.
 	Optional bool
+	Priority Priority
 
 	Target Commit // where its status lands
 

@@ -87,8 +87,11 @@ type Machines struct {
 	Image  string `yaml:"image"`  // for formulas that name none
 	Images string `yaml:"images"` // directory of the images; "" for the user's own
 	Count  int    `yaml:"count"`  // how many run at the same time
-	KVM    string `yaml:"kvm"`    // "auto" proves it first, "yes" and "no" decide
-	Agent  string `yaml:"agent"`  // path of assay-agent; "" beside the program
+	// PerPackage is how many executions of one package run at the same time; 0 for
+	// any number.
+	PerPackage int    `yaml:"per_package"`
+	KVM        string `yaml:"kvm"`   // "auto" proves it first, "yes" and "no" decide
+	Agent      string `yaml:"agent"` // path of assay-agent; "" beside the program
 	// Templates says whether machines are forked from frozen ones: "on", or "off" to
 	// boot each from nothing.
 	Templates    string        `yaml:"templates"`
@@ -316,6 +319,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("machines.kind: %q is unknown: write libvirt or local", c.Machines.Kind)
 	case c.Machines.Count < 1 || c.Machines.Count > 1000:
 		return fmt.Errorf("machines.count: %d is out of range: write 1 to 1000", c.Machines.Count)
+	case c.Machines.PerPackage < 0:
+		return errors.New("machines.per_package: is negative: write 0 for any number")
 	case c.Machines.KVM != "auto" && c.Machines.KVM != "yes" && c.Machines.KVM != "no":
 		return fmt.Errorf("machines.kvm: %q is unknown: write auto, yes or no", c.Machines.KVM)
 	case c.Machines.Templates != "on" && c.Machines.Templates != "off":

@@ -83,7 +83,8 @@ func TestRunning(t *testing.T) {
 	a, doneA := r.enter(t.Context(), "a")
 	b, doneB := r.enter(t.Context(), "b")
 	defer doneB()
-	r.Stop("a", "c")
+	r.Stop("a")
+	r.Stop("c")
 	<-a.Done()
 	if !errors.Is(context.Cause(a), errStopped) || b.Err() != nil {
 		t.Errorf("a: %v, b: %v", context.Cause(a), b.Err())

@@ -244,7 +244,7 @@ func (p *Planner) again(ctx context.Context, e assay.Event, on assay.Commit, wan
 			continue
 		}
 		x.ID, x.EventID, x.State = uuid.Must(uuid.NewV7()).String(), e.ID, assay.StateQueued
-		x.Verdict, x.Reason, x.Attempt = "", "", 0
+		x.Verdict, x.Reason, x.Attempt, x.Priority = "", "", 0, assay.PriorityPerson
 		x.Created, x.Started, x.Finished = time.Now().UTC(), time.Time{}, time.Time{}
 		out.Executions = append(out.Executions, x)
 	}

@@ -26,12 +26,12 @@ type Planner struct {
 	Queue    Queue
 	// Asker is the forge of a repository's address, for its pull requests and
 	// people; nil where there is nobody to ask.
-	Asker   func(address string) Asker
-	Running *Running
-	Page    func(kind, id string) string // address of a page: ("executions", UUID)
-	Log     zerolog.Logger
-	Wake    Signal // woken by the intake
-	Planned func() // told after each event: reports are owed now
+	Asker     func(address string) Asker
+	Cancelled func(execution string)       // told of each that nobody wants any more
+	Page      func(kind, id string) string // address of a page: ("executions", UUID)
+	Log       zerolog.Logger
+	Wake      Signal // woken by the intake
+	Planned   func() // told after each event: reports are owed now
 
 	mu       sync.Mutex
 	unqueued []assay.Execution // written down, but the queue did not take them yet
@@ -135,7 +135,7 @@ func (p *Planner) plan(ctx context.Context, e assay.EventRecord) error {
 		return fmt.Errorf("cannot write the plan of event %s: %w", e.ID, err)
 	}
 	for _, c := range out.Cancel {
-		p.Running.Stop(c.Execution)
+		p.Cancelled(c.Execution)
 	}
 	level := zerolog.InfoLevel
 	if out.Nothing() {
@@ -378,7 +378,7 @@ func (p *Planner) execution(e assay.Event, pkg assay.Package, c Check, it item, 
 		Package: pkg.Name, Check: c.Name, Path: c.Path, ChecksRepo: pkg.Checks,
 		SourceRepo: pkg.Source, SourceCommit: it.source,
 		Item: it.name, Type: it.typ, Arch: it.arch, Builds: it.builds,
-		Target: target, State: assay.StateQueued, Created: time.Now().UTC(),
+		Target: target, State: assay.StateQueued, Created: time.Now().UTC(), Priority: priorityOf(e),
 	}
 	if x.SourceCommit == "" {
 		x.SourceRepo = ""
@@ -388,6 +388,17 @@ func (p *Planner) execution(e assay.Event, pkg assay.Package, c Check, it item, 
 		x.Reason = oneLineOf(c.Err.Error(), 1000)
 	}
 	return x
+}
+
+// priorityOf puts people before builds, and both before what we found ourselves.
+func priorityOf(e assay.Event) assay.Priority {
+	switch {
+	case e.Origin == assay.OriginWatched:
+		return assay.PriorityTimer
+	case e.Kind == assay.EventBuild:
+		return assay.PriorityBuild
+	}
+	return assay.PriorityPerson
 }
 
 // firstReports are owed as soon as an execution exists.

@@ -34,13 +34,11 @@ func (r *Running) enter(ctx context.Context, execution string) (held context.Con
 	}
 }
 
-// Stop ends the attempts at these executions that are under way.
-func (r *Running) Stop(executions ...string) {
+// Stop ends the attempt at an execution that is under way.
+func (r *Running) Stop(execution string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, id := range executions {
-		if cancel, ok := r.stop[id]; ok {
-			cancel(errStopped)
-		}
+	if cancel, ok := r.stop[execution]; ok {
+		cancel(errStopped)
 	}
 }

@@ -11,9 +11,9 @@ import (
 const (
 	executionColumns = `id, event, package, check_name, checks_repo, checks_branch, checks_commit, path,
 		source_repo, source_commit, item, type, arch, builds, target_repo, target_sha, target_pull,
-		state, verdict, reason, attempt, created, started, finished, optional`
+		state, verdict, reason, attempt, created, started, finished, optional, priority`
 	insertExecution = `INSERT INTO executions (` + executionColumns + `, seq, failures, interruptions)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)`
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)`
 	insertTransition = `INSERT INTO transitions (execution, number, at, state, attempt, note)
 		VALUES (?, (SELECT COALESCE(MAX(number), 0) + 1 FROM transitions WHERE execution = ?), ?, ?, ?, ?)`
 )
@@ -79,7 +79,7 @@ func insertOne(t *tx, e assay.Execution, seq int64) error {
 	_, err = t.exec(insertExecution,
 		e.ID, e.EventID, e.Package, e.Check, e.ChecksRepo, e.ChecksBranch, e.ChecksCommit, e.Path,
 		e.SourceRepo, e.SourceCommit, e.Item, e.Type, e.Arch, builds, e.Target.Repo, e.Target.SHA, e.Target.PullRequest,
-		string(e.State), string(e.Verdict), line(e.Reason), e.Attempt, stamp(e.Created), stamp(e.Started), stamp(e.Finished), truth(e.Optional), seq)
+		string(e.State), string(e.Verdict), line(e.Reason), e.Attempt, stamp(e.Created), stamp(e.Started), stamp(e.Finished), truth(e.Optional), int(e.Priority), seq)
 	if err != nil {
 		return err
 	}

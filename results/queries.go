@@ -28,7 +28,7 @@ func scanExecution(row scanner) (e assay.Execution, err error) {
 	var created, started, finished, optional int64
 	err = row.Scan(&e.ID, &e.EventID, &e.Package, &e.Check, &e.ChecksRepo, &e.ChecksBranch, &e.ChecksCommit, &e.Path,
 		&e.SourceRepo, &e.SourceCommit, &e.Item, &e.Type, &e.Arch, &builds, &e.Target.Repo, &e.Target.SHA, &e.Target.PullRequest,
-		&e.State, &e.Verdict, &e.Reason, &e.Attempt, &created, &started, &finished, &optional)
+		&e.State, &e.Verdict, &e.Reason, &e.Attempt, &created, &started, &finished, &optional, &e.Priority)
 	if err != nil {
 		return e, err
 	}

@@ -131,7 +131,7 @@ func (s *server) executionView(r *http.Request, f facts) (executionView, error) 
 // basics fills in what comes from the execution alone.
 func (s *server) basics(e assay.Execution) executionView {
 	view := executionView{
-		row: s.row(e), ID: plain(e.ID), Headline: headline(e), Live: e.State != assay.StateFinished,
+		row: s.row(e), ID: plain(e.ID), Headline: s.waits(e), Live: e.State != assay.StateFinished,
 		Finished: s.moment(e.Finished), Started: s.moment(e.Started),
 		Type: plain(e.Type), Attempt: e.Attempt,
 		ChecksBranch: plain(e.ChecksBranch), Path: plain(e.Path), Checks: showCommit(e.ChecksRepo, e.ChecksCommit, 0),
@@ -154,6 +154,16 @@ func (s *server) basics(e assay.Execution) executionView {
 		view.Builds = append(view.Builds, showAddress(b))
 	}
 	return view
+}
+
+// waits says why an execution is not being run yet.
+func (s *server) waits(e assay.Execution) string {
+	if s.Waits != nil && e.State == assay.StateQueued {
+		if why := s.Waits(e.ID); why != "" {
+			return "Waiting: " + plain(why)
+		}
+	}
+	return headline(e)
 }
 
 // headline is the reason, or what goes without saying where there is none.

@@ -58,6 +58,9 @@ type Options struct {
 	Files   Files
 	Log     zerolog.Logger
 	Version string // shown at the foot of every page
+	// Waits tells why an execution is not being run yet, in one line, "" if it does
+	// not know; may be nil.
+	Waits func(execution string) string
 	// Ping tells whether the server can do its work; nil for always.
 	Ping func(context.Context) error
 	// Now is the clock for relative times; nil for time.Now.

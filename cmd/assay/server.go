@@ -39,6 +39,7 @@ type server struct {
 	store    *results.Store
 	repos    *repo.Cache
 	bus      *bus.Bus
+	line     *dispatch.Line
 	machines runner.Machines
 	holder   *runner.Holder
 
@@ -90,6 +91,7 @@ func newServer(ctx context.Context, cfg config.Config, log zerolog.Logger, open 
 		return s, err
 	}
 	s.closers = append(s.closers, func() error { s.bus.Close(); return nil })
+	s.line = dispatch.NewLine(queue{s.bus}, cfg.Machines.Count, cfg.Machines.PerPackage)
 	machines, closeMachines, err := open(ctx, cfg, log)
 	if err != nil {
 		return s, err
@@ -165,7 +167,7 @@ func (s *server) refill(ctx context.Context) error {
 		return fmt.Errorf("cannot empty the queue: %w", err)
 	}
 	for _, e := range unfinished {
-		if err := (queue{s.bus}).Publish(ctx, e); err != nil {
+		if err := s.line.Publish(ctx, e); err != nil {
 			return fmt.Errorf("cannot queue execution %s: %w", e.ID, err)
 		}
 	}
@@ -188,8 +190,9 @@ func (s *server) loops() ([]func(context.Context) error, error) {
 	packages := packagesOf(s.cfg)
 	running := &dispatch.Running{}
 	planner := &dispatch.Planner{
-		Store: s.store, Repos: repos{s.repos}, Checks: readChecks, Packages: packages, Asker: askers(forges), Running: running,
-		Queue: queue{s.bus}, Page: s.page, Log: s.log, Wake: s.planWake, Planned: s.reportWake.Wake,
+		Store: s.store, Repos: repos{s.repos}, Checks: readChecks, Packages: packages, Asker: askers(forges),
+		Cancelled: func(id string) { s.line.Forget(id); running.Stop(id) },
+		Queue:     s.line, Page: s.page, Log: s.log, Wake: s.planWake, Planned: s.reportWake.Wake,
 	}
 	reporter := &dispatch.Reporter{
 		Outbox: s.store, History: s.store, Refused: refused, Page: s.page, Log: s.log, Wake: s.reportWake,
@@ -198,7 +201,7 @@ func (s *server) loops() ([]func(context.Context) error, error) {
 	}
 	worker := &dispatch.Worker{
 		Running: running,
-		Store: s.store, Queue: queue{s.bus}, Execute: s.metrics.counted(executor.execute),
+		Store:   s.store, Queue: s.line, Execute: s.metrics.counted(executor.execute),
 		Page: s.page, Log: s.log, Finished: s.reportWake.Wake, Retries: s.cfg.Limits.Retries,
 	}
 	loops := []func(context.Context) error{planner.Run, reporter.Run}
@@ -234,7 +237,7 @@ func (s *server) handler() (http.Handler, error) {
 	})
 	router.Handle("/metrics", s.metrics.handler()).Methods(http.MethodGet)
 	err := web.Register(router, web.Options{
-		Store: s.store, Files: pageFiles{s.store.Files(), s.store}, Log: s.log, Version: version().Version,
+		Store: s.store, Files: pageFiles{s.store.Files(), s.store}, Log: s.log, Version: version().Version, Waits: s.line.Place,
 		Ping: func(ctx context.Context) error { _, err := s.store.Events(ctx, 1); return err },
 	})
 	return router, err

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -65,15 +64,14 @@ func TestStatusesOnGitHub(t *testing.T) {
 	s.start()
 	s.one(s.build("1.0", bad).Event)
 	s.settled()
-	var states []string
+	states := map[string][]string{}
 	for _, status := range hub.Statuses("rpms/hello", bad) {
-		states = append(states, fmt.Sprintf("%s %s", status.Context, status.State))
+		states[status.Context] = append(states[status.Context], string(status.State))
 	}
-	if states[len(states)-1] != "assay/greets failure" {
-		t.Errorf("the last status is not the final one: %v", states)
-	}
-	if n := strings.Count(strings.Join(states, ","), "failure"); n != 1 {
-		t.Errorf("%d final statuses: %v", n, states)
+	for _, context := range []string{"assay", "assay/greets"} {
+		if got := states[context]; len(got) == 0 || got[len(got)-1] != "failure" || strings.Count(strings.Join(got, ","), "failure") != 1 {
+			t.Errorf("%s went through %v, want one failure, as the last", context, got)
+		}
 	}
 	comments := hub.Comments(assay.Commit{Repo: git.URL + "/rpms/hello.git", SHA: bad})
 	if len(comments) != 1 || !strings.Contains(comments[0].Body, "greets") {
@@ -412,4 +410,29 @@ func TestStopAndStartInTheMiddle(t *testing.T) {
 	}
 	s.settled()
 	s.finalOnce("rpms/hello", commit, "success")
+}
+
+func TestANewerCommitSupersedes(t *testing.T) {
+	s := newSite(t, nil)
+	gate := s.dir + "/gate"
+	s.commit("checks/hello", "main", map[string]string{"c/runtask.yml": formula("c", "touch "+gate+".$(cat ${sources}/hello); while [ $(cat ${sources}/hello) = slow ] && [ ! -e "+gate+" ]; do sleep 0.05; done")})
+	old := s.commit("rpms/hello", "main", map[string]string{"hello": "slow"})
+	s.start()
+	slow := s.push("rpms/hello", "", old).Event
+	until(t, "the step", func() bool { _, err := os.Stat(gate + ".slow"); return err == nil })
+	head := s.commit("rpms/hello", "main", map[string]string{"hello": "quick"})
+	if x := s.one(s.push("rpms/hello", old, head).Event); x.Verdict != assay.VerdictPassed || x.Target.SHA != head {
+		t.Errorf("the newer commit: %+v", x)
+	}
+	x := s.one(slow)
+	if x.Verdict != assay.VerdictCancelled || x.Reason != "commit "+head[:12]+" is newer" || x.Attempt != 1 {
+		t.Errorf("the older commit: %+v", x)
+	}
+	s.settled()
+	if note := s.note("rpms/hello", old); !strings.Contains(note, "assay/c: error - cancelled: commit "+head[:12]+" is newer") || !strings.Contains(note, "assay: error - 1 of 1 did not pass: c") {
+		t.Errorf("the older commit's note:\n%s", note)
+	}
+	if note := s.note("rpms/hello", head); !strings.Contains(note, "assay: success - the check passed") {
+		t.Errorf("the newer commit's note:\n%s", note)
+	}
 }

@@ -9,6 +9,7 @@ CREATE INDEX events_pull ON events (source, repo, pull, received);
 CREATE INDEX events_ref ON events (source, repo, ref, received);
 
 ALTER TABLE executions ADD COLUMN optional BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE executions ADD COLUMN priority BIGINT NOT NULL DEFAULT 0;
 
 ALTER TABLE reports ADD COLUMN comment TEXT NOT NULL DEFAULT '';
 ALTER TABLE reports ADD COLUMN reaction TEXT NOT NULL DEFAULT '';

@@ -273,5 +273,7 @@ func testCommentSent(t *testing.T, open Open) {
 	owe(t, s, comment(e, "third"))
 	check("sent, and another owed", true)
 	e.Target.SHA = "other"
+	check("another commit of the pull request", true)
+	e.Target.PullRequest = 0
 	check("another commit", false)
 }
