@@ -121,8 +121,10 @@ func (p *Planner) plan(ctx context.Context, e assay.EventRecord) error {
 	if err != nil {
 		return p.failed(ctx, e, target, err)
 	}
-	if err := p.supersede(ctx, e.Event, &out); err != nil {
-		return err
+	if target.Repo != "" {
+		if err := p.supersede(ctx, e.Event, &out); err != nil {
+			return err
+		}
 	}
 	for _, x := range out.Executions {
 		out.Reports = append(out.Reports, p.firstReports(x)...)

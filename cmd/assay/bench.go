@@ -24,7 +24,7 @@ func newBenchCommand(e *env) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBenchBootCommand(e))
+	cmd.AddCommand(newBenchBootCommand(e), newBenchIntakeCommand(e))
 	return cmd
 }
 

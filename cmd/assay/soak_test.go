@@ -265,3 +265,6 @@ func (s *soak) kill(random *rand.Rand) string {
 	_ = syscall.Kill(pids[random.IntN(len(pids))], syscall.SIGKILL) // it may have ended
 	return "machine"
 }
+
+// TestSoakChaos is TestChaos with 2,000 deliveries.
+func TestSoakChaos(t *testing.T) { testChaos(t, 400) }
