@@ -36,6 +36,7 @@ type Config struct {
 	Builds   Builds    `yaml:"builds"`   // where builds are downloaded from
 	Machines Machines  `yaml:"machines"` // what checks run on
 	Limits   Limits    `yaml:"limits"`   // what one execution may take
+	Keep     Keep      `yaml:"keep"`     // how long it is all kept
 	Log      Log       `yaml:"log"`      // the server's own log
 }
 
@@ -44,8 +45,20 @@ type Webhook struct {
 	// SecretFiles hold one secret each; every one is valid, so that a secret can
 	// be changed without a gap.
 	SecretFiles []string `yaml:"secret_files"`
+	// Scoped secrets are good for some repositories only.
+	Scoped []ScopedSecret `yaml:"scoped"`
+	// MaxAge refuses older deliveries of those who sign when they sent them.
+	MaxAge time.Duration `yaml:"max_age"`
 	// Unsigned takes deliveries without a signature; only on a loopback address.
 	Unsigned bool `yaml:"unsigned"`
+	// ShowBodies shows the bodies of deliveries on their pages, which everybody sees.
+	ShowBodies bool `yaml:"show_bodies"`
+}
+
+// ScopedSecret is good for the events of some repositories.
+type ScopedSecret struct {
+	Repository  string   `yaml:"repository"`   // "codeberg.org/owner/*"
+	SecretFiles []string `yaml:"secret_files"` // as Webhook.SecretFiles
 }
 
 // Package says where the repositories of a package, or of many, are.
@@ -56,6 +69,9 @@ type Package struct {
 	// Network lets its formulas ask for a machine with a network.
 	Network bool   `yaml:"network"`
 	Branch  string `yaml:"branch"` // check branch to use when there is none for the release
+	// Watch is how often both repositories are asked for new commits, where no
+	// webhook can be had; 0 for not at all.
+	Watch time.Duration `yaml:"watch"`
 }
 
 // Package is the entry as the rest of the program knows it.
@@ -66,6 +82,15 @@ func (p Package) Package() assay.Package {
 // Forges holds the credentials for each forge.
 type Forges struct {
 	GitHub GitHub `yaml:"github"`
+	Gitea  []Host `yaml:"gitea"` // Forgejo, too
+	GitLab []Host `yaml:"gitlab"`
+	Pagure []Host `yaml:"pagure"`
+}
+
+// Host is a server of a forge.
+type Host struct {
+	URL       string `yaml:"url"`        // as browsers reach it
+	TokenFile string `yaml:"token_file"` // a token that may write statuses and comments
 }
 
 // GitHub is github.com or a GitHub Enterprise server.
@@ -73,6 +98,20 @@ type GitHub struct {
 	TokenFile string   `yaml:"token_file"` // a token that may write commit statuses and comments
 	API       string   `yaml:"api"`        // base address of the API
 	Hosts     []string `yaml:"hosts"`      // repositories on these hosts are GitHub's
+	App       App      `yaml:"app"`        // instead of a token
+}
+
+// App is a GitHub App.
+type App struct {
+	ID      int64  `yaml:"id"`
+	KeyFile string `yaml:"key_file"` // its private key
+}
+
+// Keep says for how long things are kept; 0 for ever.
+type Keep struct {
+	Deliveries time.Duration `yaml:"deliveries"` // headers and bodies of what was delivered
+	Executions time.Duration `yaml:"executions"` // with logs and artifacts
+	Events     time.Duration `yaml:"events"`     // of which no execution is left
 }
 
 // Builds says which downloads are allowed.
@@ -194,9 +233,12 @@ func Default() Config {
 			Retries: []time.Duration{2 * time.Second, 15 * time.Second, time.Minute},
 			CPUs:    8, Memory: 8 << 30, Disk: 64 << 30,
 		},
-		Log: Log{Level: "info"},
+		Keep: Keep{Deliveries: 30 * day, Executions: 365 * day, Events: 730 * day},
+		Log:  Log{Level: "info"},
 	}
 }
+
+const day = 24 * time.Hour
 
 // DataHome is where a user's data lie, after the XDG Base Directory
 // Specification; where that is silent, root's lie in /var/lib/assay, since
@@ -276,6 +318,17 @@ func (c *Config) resolve(dir string) {
 	abs(&c.Machines.Images)
 	abs(&c.Machines.Agent)
 	abs(&c.Forges.GitHub.TokenFile)
+	abs(&c.Forges.GitHub.App.KeyFile)
+	for _, hosts := range [][]Host{c.Forges.Gitea, c.Forges.GitLab, c.Forges.Pagure} {
+		for i := range hosts {
+			abs(&hosts[i].TokenFile)
+		}
+	}
+	for i := range c.Webhook.Scoped {
+		for j := range c.Webhook.Scoped[i].SecretFiles {
+			abs(&c.Webhook.Scoped[i].SecretFiles[j])
+		}
+	}
 	for i := range c.Webhook.SecretFiles {
 		abs(&c.Webhook.SecretFiles[i])
 	}
@@ -335,7 +388,44 @@ func (c *Config) Validate() error {
 	if _, err := c.Machines.Private(); err != nil {
 		return err
 	}
-	return errors.Join(c.validURL("url", c.URL), c.validURL("forges.github.api", c.Forges.GitHub.API), c.validBuilds())
+	return errors.Join(c.validURL("url", c.URL), c.validURL("forges.github.api", c.Forges.GitHub.API), c.validBuilds(),
+		c.validHosts("gitea", c.Forges.Gitea), c.validHosts("gitlab", c.Forges.GitLab), c.validHosts("pagure", c.Forges.Pagure), c.validTimes())
+}
+
+func (c *Config) validHosts(kind string, hosts []Host) error {
+	for i, h := range hosts {
+		field := fmt.Sprintf("forges.%s[%d]", kind, i)
+		if h.URL == "" || h.TokenFile == "" {
+			return fmt.Errorf("%s: url or token_file is missing: write {url: https://HOST/, token_file: FILE}", field)
+		}
+		if err := c.validURL(field+".url", h.URL); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shortestWatch keeps us from being a burden to whoever is asked.
+const shortestWatch = 10 * time.Second
+
+func (c *Config) validTimes() error {
+	if c.Webhook.MaxAge < 0 || c.Keep.Deliveries < 0 || c.Keep.Executions < 0 || c.Keep.Events < 0 {
+		return errors.New("webhook.max_age, keep: a time is negative: write it as 24h, or 0s for any")
+	}
+	for i, s := range c.Webhook.Scoped {
+		if s.Repository == "" || len(s.SecretFiles) == 0 {
+			return fmt.Errorf("webhook.scoped[%d]: repository or secret_files is missing: write {repository: HOST/OWNER/NAME, secret_files: [FILE]}", i)
+		}
+	}
+	for i, p := range c.Packages {
+		if p.Watch != 0 && p.Watch < shortestWatch {
+			return fmt.Errorf("packages[%d].watch: %s is too short: write at least %s", i, p.Watch, shortestWatch)
+		}
+		if p.Watch != 0 && strings.Contains(p.Name, "*") {
+			return fmt.Errorf("packages[%d].watch: %s stands for many packages, and nobody says which: write an entry for each that is to be watched", i, p.Name)
+		}
+	}
+	return nil
 }
 
 func (c *Config) validURL(field, value string) error {
@@ -367,10 +457,13 @@ func loopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// Secrets reads the webhook secrets.
-func (c *Config) Secrets() ([][]byte, error) {
+// Secrets reads the webhook secrets that are good for all repositories.
+func (c *Config) Secrets() ([][]byte, error) { return ReadSecrets(c.Webhook.SecretFiles) }
+
+// ReadSecrets reads one secret of each file.
+func ReadSecrets(files []string) ([][]byte, error) {
 	var secrets [][]byte
-	for _, path := range c.Webhook.SecretFiles {
+	for _, path := range files {
 		secret, err := ReadSecret(path)
 		if err != nil {
 			return nil, err

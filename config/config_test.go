@@ -20,7 +20,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Limits.Time != time.Hour || c.Limits.Log != 64<<20 || len(c.Packages) != 1 || c.Packages[0].Branch != "main" {
+	if c.Limits.Time != time.Hour || c.Limits.Log != 64<<20 || len(c.Packages) != 2 || c.Packages[1].Watch != 5*time.Minute || c.Packages[0].Branch != "main" {
 		t.Errorf("read as %+v", c)
 	}
 	if !filepath.IsAbs(c.Webhook.SecretFiles[0]) {

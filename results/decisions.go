@@ -135,3 +135,37 @@ func qualified(table, columns string) string {
 	}
 	return strings.Join(names, ", ")
 }
+
+// NewestPush is the commit that the newest known push moved a ref to; "" if none
+// is known.
+func (s *Store) NewestPush(ctx context.Context, source, repo, ref string) (commit string, err error) {
+	err = s.reads.QueryRowContext(ctx, `SELECT commit_sha FROM events WHERE source = ? AND repo = ? AND ref = ? AND kind = 'push'
+		ORDER BY received DESC, id DESC LIMIT 1`, clean(source), clean(repo), clean(ref)).Scan(&commit)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("cannot find the newest push to %.100q: %w", ref, err)
+	}
+	return commit, nil
+}
+
+// Lag is what one repository's forge is owed.
+type Lag struct {
+	Repo   string
+	Owed   int
+	Oldest time.Time // when the oldest of it came to be owed
+}
+
+// Lags lists the repositories whose forges are owed reports.
+func (s *Store) Lags(ctx context.Context) ([]Lag, error) {
+	rows, err := s.reads.QueryContext(ctx, `SELECT repo, COUNT(*), MIN(written) FROM reports
+		WHERE state IN ('owed', 'sending') GROUP BY repo ORDER BY repo`)
+	list, err := collect(rows, err, func(row scanner) (l Lag, err error) {
+		var oldest int64
+		err = row.Scan(&l.Repo, &l.Owed, &oldest)
+		l.Oldest = moment(oldest)
+		return l, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot count the owed reports: %w", err)
+	}
+	return list, nil
+}

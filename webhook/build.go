@@ -29,13 +29,23 @@ func (s *Build) Decode(header http.Header, body []byte) ([]assay.Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := assay.Event{Delivery: delivery, Kind: assay.EventBuild, Trusted: true, Build: &assay.Build{}}
-	if err := readObject(body, buildFields(&e)); err != nil {
+	e, err := readBuild(body)
+	if err != nil {
 		return nil, fmt.Errorf("cannot read the build event: %v", err)
+	}
+	e.Delivery = delivery
+	return []assay.Event{e}, nil
+}
+
+// readBuild reads the generic build event, which comes alone or in a CloudEvent.
+func readBuild(body []byte) (assay.Event, error) {
+	e := assay.Event{Kind: assay.EventBuild, Trusted: true, Build: &assay.Build{}}
+	if err := readObject(body, buildFields(&e)); err != nil {
+		return assay.Event{}, err
 	}
 	b := e.Build
 	e.Meaning = meaning(e.Kind, b.ID, b.Package, b.Version, b.Release, b.Arch, b.Branch, e.Repo, e.Commit)
-	return []assay.Event{e}, nil
+	return e, nil
 }
 
 func buildFields(e *assay.Event) []field {

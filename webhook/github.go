@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,7 +30,8 @@ const (
 //
 // An event's Repo is "HOST/OWNER/NAME", HOST being that of the repository's
 // clone address: "github.com/octocat/hello". A pull request's Ref is its base
-// branch, Before the base branch's commit, Commit its head.
+// branch, Before the base branch's commit, Commit its head. The package comment
+// has the table of what each event becomes.
 type GitHub struct{ signer }
 
 // NewGitHub returns the source that takes GitHub's deliveries signed with one
@@ -50,6 +52,9 @@ func (*GitHub) Delivery(header http.Header) string { return header.Get(gitHubDel
 // an error: GitHub adds events and actions as it likes. The kind of an ignored
 // one is GitHub's own name for it ("issues").
 func (s *GitHub) Decode(header http.Header, body []byte) ([]assay.Event, error) {
+	if err := fromGitHub(header); err != nil {
+		return nil, err
+	}
 	kind, delivery := header.Get(gitHubEvent), s.Delivery(header)
 	if !madeOf(kind, letters, alnum+"_", 64) {
 		return nil, fmt.Errorf("cannot take the delivery: the %s header must name an event, not %s", gitHubEvent, quote(kind))
@@ -57,7 +62,7 @@ func (s *GitHub) Decode(header http.Header, body []byte) ([]assay.Event, error) 
 	if !validID(delivery) {
 		return nil, fmt.Errorf("cannot take the delivery: the %s header must be %s, not %s", gitHubDelivery, wantID, quote(delivery))
 	}
-	payload, err := gitHubPayload(header, body)
+	payload, err := formPayload(header, body)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the %s event: %v", kind, err)
 	}
@@ -69,8 +74,20 @@ func (s *GitHub) Decode(header http.Header, body []byte) ([]assay.Event, error) 
 	return []assay.Event{e}, nil
 }
 
-// gitHubPayload takes the JSON out of a form-encoded body.
-func gitHubPayload(header http.Header, body []byte) ([]byte, error) {
+// fromGitHub refuses what Gitea, Forgejo and Gogs send with GitHub's headers
+// beside their own: much of it reads the same and means something else, trust
+// for one.
+func fromGitHub(header http.Header) error {
+	for _, name := range []string{"X-Forgejo-Event", "X-Gitea-Event", "X-Gogs-Event"} {
+		if _, found := header[name]; found {
+			return fmt.Errorf("cannot take the delivery: its %s header says that it is not GitHub's: send it to the source of that forge, such as /hooks/gitea", name)
+		}
+	}
+	return nil
+}
+
+// formPayload takes the JSON out of a form-encoded body.
+func formPayload(header http.Header, body []byte) ([]byte, error) {
 	kind, _, err := mime.ParseMediaType(header.Get("Content-Type"))
 	if err != nil || kind != form {
 		return body, nil
@@ -93,6 +110,14 @@ func gitHubDecode(kind string, payload []byte) (assay.Event, error) {
 		return gitHubPush(payload)
 	case "pull_request":
 		return gitHubPullRequest(payload)
+	case "issue_comment":
+		return gitHubIssueComment(payload)
+	case "pull_request_review_comment":
+		return gitHubReviewComment(payload)
+	case "check_run":
+		return gitHubCheckRun(payload)
+	case "check_suite":
+		return gitHubCheckSuite(payload)
 	default:
 		return gitHubOther(kind, payload), nil
 	}
@@ -113,7 +138,7 @@ func parse(payload []byte, into any) error {
 	case errors.As(err, &mistyped) && mistyped.Field != "":
 		return nil
 	case err != nil:
-		return errors.New("it is not the JSON object that GitHub documents")
+		return errors.New("it is not the JSON object that the forge documents")
 	}
 	return nil
 }
@@ -130,14 +155,10 @@ func gitHubPush(payload []byte) (assay.Event, error) {
 	e := assay.Event{
 		Kind: assay.EventPush, Trusted: true,
 		Repo: repo, Ref: p.GetRef(), Before: p.GetBefore(), Commit: p.GetAfter(),
+		Author: login(cmp.Or(p.GetSender().GetLogin(), p.GetPusher().GetName())),
 	}
-	switch {
-	case !validRef(e.Ref):
-		return assay.Event{}, fmt.Errorf("\"ref\" must be a full ref name, not %s", quote(e.Ref))
-	case !validHash(e.Before):
-		return assay.Event{}, fmt.Errorf("\"before\" must be 40 or 64 hex digits, not %s", quote(e.Before))
-	case !validHash(e.Commit):
-		return assay.Event{}, fmt.Errorf("\"after\" must be 40 or 64 hex digits, not %s", quote(e.Commit))
+	if err := checkPush(e); err != nil {
+		return assay.Event{}, err
 	}
 	if p.GetDeleted() {
 		e.Commit = strings.Repeat("0", len(e.Commit))
@@ -145,11 +166,16 @@ func gitHubPush(payload []byte) (assay.Event, error) {
 	return pushed(e), nil
 }
 
-// countingActions are the actions after which there are commits to check. A
-// draft that becomes ready, or a pull request that is opened again, means the
-// same as what came before it unless its commit is new.
-func countingActions() []string {
-	return []string{"opened", "synchronize", "reopened", "ready_for_review"}
+func checkPush(e assay.Event) error {
+	switch {
+	case !validRef(e.Ref):
+		return fmt.Errorf("\"ref\" must be a full ref name, not %s", quote(e.Ref))
+	case !validHash(e.Before):
+		return fmt.Errorf("\"before\" must be 40 or 64 hex digits, not %s", quote(e.Before))
+	case !validHash(e.Commit):
+		return fmt.Errorf("\"after\" must be 40 or 64 hex digits, not %s", quote(e.Commit))
+	}
+	return nil
 }
 
 func gitHubPullRequest(payload []byte) (assay.Event, error) {
@@ -161,28 +187,72 @@ func gitHubPullRequest(payload []byte) (assay.Event, error) {
 	if err != nil {
 		return assay.Event{}, err
 	}
-	if !madeOf(p.GetAction(), letters, alnum+"_", 64) {
-		return assay.Event{}, fmt.Errorf("\"action\" must be a word, not %s", quote(p.GetAction()))
+	if err := checkAction(p.GetAction()); err != nil {
+		return assay.Event{}, err
 	}
 	pull := p.GetPullRequest()
-	e := assay.Event{
-		Kind: assay.EventPullRequest, Repo: repo, PullRequest: p.GetNumber(),
-		Ref: "refs/heads/" + pull.GetBase().GetRef(), Before: pull.GetBase().GetSHA(), Commit: pull.GetHead().GetSHA(),
-		Trusted: gitHubTrusts(p),
+	e := gitHubPull(pull)
+	e.Kind, e.Repo, e.PullRequest = assay.EventPullRequest, repo, p.GetNumber()
+	// Who wrote the pull request, not who pushed or opened it again: a maintainer
+	// who does that vouches for nothing in it.
+	e.Author = login(pull.GetUser().GetLogin())
+	e.Trusted = gitHubTrusts(p)
+	rebased := p.GetChanges().GetBase() != nil
+	return proposed(e, idleAction(p.GetAction(), rebased, pull.GetMerged()))
+}
+
+// gitHubPull is what a pull request says of branches and commits.
+func gitHubPull(pull *github.PullRequest) assay.Event {
+	return assay.Event{
+		Ref:    "refs/heads/" + pull.GetBase().GetRef(),
+		Before: pull.GetBase().GetSHA(), Commit: pull.GetHead().GetSHA(),
 	}
+}
+
+// proposed finishes the event of a pull request. One that is ignored anyway may
+// be as odd as it likes: then only what is sound of it is kept.
+func proposed(e assay.Event, ignored string) (assay.Event, error) {
 	wrong := checkPullRequest(e)
-	switch counts := slices.Contains(countingActions(), p.GetAction()); {
-	case !counts && wrong != nil:
-		e = assay.Event{Kind: e.Kind, Repo: repo}
-		fallthrough
-	case !counts:
-		e.Ignored = fmt.Sprintf("the pull request's action %q brings no commits to check", p.GetAction())
+	switch {
+	case ignored != "" && wrong != nil:
+		return assay.Event{Kind: e.Kind, Repo: e.Repo, Author: e.Author, Ignored: ignored}, nil
+	case ignored != "":
+		e.Ignored = ignored
 		return e, nil
 	case wrong != nil:
 		return assay.Event{}, wrong
 	}
 	e.Meaning = meaning(e.Kind, e.Repo, e.Ref, e.Commit, strconv.Itoa(e.PullRequest))
 	return e, nil
+}
+
+// idleAction tells why an action of a pull request calls for nothing, "" if it
+// does. After those that do there are commits to check; a draft that becomes
+// ready, or a pull request that is opened again, means the same as what came
+// before it unless its commit is new. One that is rebased has another base
+// branch. GitHub says "synchronize" where Gitea says "synchronized".
+func idleAction(action string, rebased, merged bool) string {
+	switch action {
+	case "opened", "synchronize", "synchronized", "reopened", "ready_for_review":
+		return ""
+	case "edited":
+		if rebased {
+			return ""
+		}
+	case "closed":
+		if merged {
+			return "the pull request was merged: the push to its base branch is an event of its own"
+		}
+		return "the pull request was closed"
+	}
+	return fmt.Sprintf("the pull request's action %q brings no commits to check", action)
+}
+
+func checkAction(action string) error {
+	if !madeOf(action, letters, alnum+"_", 64) {
+		return fmt.Errorf("\"action\" must be a word, not %s", quote(action))
+	}
+	return nil
 }
 
 func checkPullRequest(e assay.Event) error {
@@ -200,33 +270,19 @@ func checkPullRequest(e assay.Event) error {
 }
 
 // gitHubTrusts tells whether the author may write: the head is a branch of the
-// repository itself, or GitHub says that the author belongs to it
-// ("author_association"; a CONTRIBUTOR only had something merged once).
+// repository itself, or GitHub says that the author belongs to it.
 func gitHubTrusts(p github.PullRequestEvent) bool {
 	head, base := p.GetPullRequest().GetHead().GetRepo(), p.GetRepo()
 	if head != nil && head.GetID() == base.GetID() && head.GetFullName() != "" && head.GetFullName() == base.GetFullName() {
 		return true
 	}
-	return slices.Contains([]string{"OWNER", "MEMBER", "COLLABORATOR"}, p.GetPullRequest().GetAuthorAssociation())
+	return gitHubBelongs(p.GetPullRequest().GetAuthorAssociation())
 }
 
-// gitHubOther is an event that starts nothing, with its repository if it names
-// one.
-func gitHubOther(kind string, payload []byte) assay.Event {
-	e := assay.Event{
-		Kind: assay.EventKind(kind), Trusted: true,
-		Ignored: fmt.Sprintf("the event %q starts no checks", kind),
-	}
-	var p struct {
-		Repository struct {
-			FullName string `json:"full_name"`
-			CloneURL string `json:"clone_url"`
-		} `json:"repository"`
-	}
-	if parse(payload, &p) == nil {
-		e.Repo, _ = gitHubRepo(p.Repository.CloneURL, p.Repository.FullName)
-	}
-	return e
+// gitHubBelongs reads an "author_association"; a CONTRIBUTOR only had something
+// merged once.
+func gitHubBelongs(association string) bool {
+	return slices.Contains([]string{"OWNER", "MEMBER", "COLLABORATOR"}, association)
 }
 
 // gitHubRepo names a repository by the host of its clone address and its full

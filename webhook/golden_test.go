@@ -7,6 +7,7 @@ import (
 	"flag"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,11 +67,70 @@ func (b *box) all() []entry {
 	return slices.Clone(b.entries)
 }
 
-func sources() map[string]webhook.Source {
-	keys := webhook.Keys{Secrets: [][]byte{secret}}
-	return map[string]webhook.Source{
-		"github": webhook.NewGitHub(keys), "build": webhook.NewBuild(keys), "git": webhook.NewGit(keys),
+// forge is one directory of the corpus, and how its deliveries are made.
+type forge struct {
+	dir     string // below corpus; also the source's name
+	source  func(webhook.Keys) webhook.Source
+	sign    func(h http.Header, body []byte) // sets the header that vouches for body
+	headers [4]string                        // those that Decode reads, for its fuzz target; "" for none
+}
+
+// forges has one line for each directory: tests and fuzz targets go by it.
+func forges() []forge {
+	own := [4]string{"X-Assay-Delivery"}
+	gitea := func(family string) [4]string {
+		return [4]string{family + "-Event", family + "-Event-Type", family + "-Delivery", "Content-Type"}
 	}
+	return []forge{
+		{"github", made(webhook.NewGitHub), signs("X-Hub-Signature-256", webhook.Sign), [4]string{"X-GitHub-Event", "X-GitHub-Delivery", "Content-Type"}},
+		{"gitea", made(webhook.NewGitea), signsPayload("X-Gitea-Signature"), gitea("X-Gitea")},
+		{"forgejo", made(webhook.NewForgejo), signsPayload("X-Forgejo-Signature"), gitea("X-Forgejo")},
+		{"gitlab", made(webhook.NewGitLab), signsGitLab, [4]string{"X-Gitlab-Event", "Idempotency-Key", "X-Gitlab-Event-Uuid", "X-Gitlab-Webhook-Uuid"}},
+		{"pagure", made(webhook.NewPagure), signsPagure, [4]string{}},
+		{"cloudevents", made(webhook.NewCloudEvents), signs("X-Assay-Signature-256", webhook.Sign), [4]string{"Content-Type", "Ce-Id", "Ce-Source", "Ce-Type"}},
+		{"build", made(webhook.NewBuild), signs("X-Assay-Signature-256", webhook.Sign), own},
+		{"git", made(webhook.NewGit), signs("X-Assay-Signature-256", webhook.Sign), own},
+	}
+}
+
+// made is a constructor of one kind of source as one of any.
+func made[S webhook.Source](construct func(webhook.Keys) S) func(webhook.Keys) webhook.Source {
+	return func(keys webhook.Keys) webhook.Source { return construct(keys) }
+}
+
+// signs sets header to what sign makes of the corpus's secret and the body.
+func signs(header string, sign func(secret, body []byte) string) func(http.Header, []byte) {
+	return func(h http.Header, body []byte) { h.Set(header, sign(secret, body)) }
+}
+
+// signsPayload signs as Gitea does: bare hex digits, and of a form only what is
+// in it.
+func signsPayload(header string) func(http.Header, []byte) {
+	return func(h http.Header, body []byte) {
+		if form, err := url.ParseQuery(string(body)); err == nil && strings.Contains(h.Get("Content-Type"), "form") {
+			body = []byte(form.Get("payload"))
+		}
+		h.Set(header, strings.TrimPrefix(webhook.Sign(secret, body), "sha256="))
+	}
+}
+
+func forgeOf(t testing.TB, dir string) forge {
+	t.Helper()
+	for _, f := range forges() {
+		if f.dir == dir {
+			return f
+		}
+	}
+	t.Fatalf("no forge has the directory %q", dir)
+	return forge{}
+}
+
+func sources() map[string]webhook.Source {
+	all := map[string]webhook.Source{}
+	for _, f := range forges() {
+		all[f.dir] = f.source(webhook.Keys{Secrets: [][]byte{secret}})
+	}
+	return all
 }
 
 // delivery is one file of the corpus.
@@ -85,6 +145,14 @@ func (d delivery) body() []byte {
 		return []byte(*d.Raw)
 	}
 	return d.Body
+}
+
+func (d delivery) header() http.Header {
+	h := http.Header{}
+	for name, value := range d.Headers {
+		h.Set(name, value)
+	}
+	return h
 }
 
 // outcome is what a .want.json holds.
@@ -109,6 +177,9 @@ type stored struct {
 	Commit      string           `json:"commit,omitempty"`
 	PullRequest int              `json:"pull_request,omitempty"`
 	Trusted     bool             `json:"trusted"`
+	Author      string           `json:"author,omitempty"`
+	Comment     *assay.Comment   `json:"comment,omitempty"`
+	Context     string           `json:"context,omitempty"`
 	Build       *json.RawMessage `json:"build,omitempty"`
 	Ignored     string           `json:"ignored,omitempty"`
 }
@@ -117,6 +188,7 @@ func asStored(t *testing.T, e assay.Event) *stored {
 	s := &stored{
 		ID: e.ID, Source: e.Source, Delivery: e.Delivery, Meaning: e.Meaning, Kind: e.Kind, Repo: e.Repo, Ref: e.Ref,
 		Before: e.Before, Commit: e.Commit, PullRequest: e.PullRequest, Trusted: e.Trusted, Ignored: e.Ignored,
+		Author: e.Author, Comment: e.Comment, Context: e.Context,
 	}
 	if e.Source != "git" {
 		if id, err := uuid.Parse(e.ID); err != nil || id.Version() != 7 {
@@ -139,17 +211,37 @@ func asStored(t *testing.T, e assay.Event) *stored {
 }
 
 func TestCorpus(t *testing.T) {
-	for _, source := range []string{"github", "build", "git"} {
-		names, err := filepath.Glob(filepath.Join(corpus, source, "*.json"))
-		if err != nil || len(names) == 0 {
-			t.Fatalf("no corpus for %s: %v", source, err)
-		}
-		for _, name := range names {
-			if !strings.HasSuffix(name, ".want.json") {
-				t.Run(source+"/"+strings.TrimSuffix(filepath.Base(name), ".json"), func(t *testing.T) { golden(t, source, name) })
-			}
+	for _, f := range forges() {
+		for _, name := range deliveries(t, f.dir) {
+			t.Run(f.dir+"/"+strings.TrimSuffix(filepath.Base(name), ".json"), func(t *testing.T) { golden(t, f.dir, name) })
 		}
 	}
+}
+
+// Every directory is played, and no outcome is left of a delivery that is gone.
+func TestCorpusIsWhole(t *testing.T) {
+	dirs, err := os.ReadDir(corpus)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range dirs {
+		forgeOf(t, dir.Name())
+		wants, err := filepath.Glob(filepath.Join(corpus, dir.Name(), "*.want.json"))
+		if err != nil || len(wants) != len(deliveries(t, dir.Name())) {
+			t.Errorf("%s: %d outcomes of %d deliveries, %v", dir.Name(), len(wants), len(deliveries(t, dir.Name())), err)
+		}
+	}
+}
+
+// deliveries lists the files of one directory of the corpus.
+func deliveries(t testing.TB, dir string) []string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(corpus, dir, "*.json"))
+	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasSuffix(name, ".want.json") })
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no corpus for %s: %v", dir, err)
+	}
+	return names
 }
 
 func golden(t *testing.T, source, name string) {
@@ -217,13 +309,15 @@ func play(t *testing.T, source string, d delivery) outcome {
 func signedRequest(t testing.TB, source string, d delivery) *http.Request {
 	t.Helper()
 	req := httptest.NewRequest(http.MethodPost, "/hooks/"+source, bytes.NewReader(d.body()))
-	for name, value := range d.Headers {
-		req.Header.Set(name, value)
-	}
-	header := "X-Assay-Signature-256"
-	if source == "github" {
-		header = "X-Hub-Signature-256"
-	}
-	req.Header.Set(header, webhook.Sign(secret, d.body()))
+	req.Header = d.header()
+	forgeOf(t, source).sign(req.Header, d.body())
 	return req
+}
+
+func header(pairs ...string) http.Header {
+	h := http.Header{}
+	for i := 0; i < len(pairs); i += 2 {
+		h.Set(pairs[i], pairs[i+1])
+	}
+	return h
 }

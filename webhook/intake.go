@@ -1,6 +1,8 @@
 package webhook
 
 import (
+	"compress/flate"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,10 +24,11 @@ import (
 // event, in seconds.
 const retryAfter = "10"
 
-// intake is the handler. It holds nothing that changes.
+// intake is the handler. Nothing of it changes but the limits' buckets.
 type intake struct {
 	Options
-	now func() time.Time
+	limits *limiter
+	now    func() time.Time
 }
 
 // reply is what one request is answered with and logged as.
@@ -88,6 +91,9 @@ func (in *intake) take(w http.ResponseWriter, r *http.Request, name string) repl
 	if !known {
 		return refuse(http.StatusNotFound, "cannot take events from %s: no such source is configured", quote(name))
 	}
+	if wait := in.limits.take(name, r.RemoteAddr, in.now()); wait > 0 {
+		return refuse(http.StatusTooManyRequests, "cannot take so many deliveries at once: send it again later").with("Retry-After", retrySeconds(wait))
+	}
 	if problem := checkContent(source, r.Header); problem != "" {
 		return refuse(http.StatusUnsupportedMediaType, "%s", problem)
 	}
@@ -95,36 +101,66 @@ func (in *intake) take(w http.ResponseWriter, r *http.Request, name string) repl
 	if failed.status != 0 {
 		return failed
 	}
-	if err := source.Verify(r.Header, body); err != nil {
-		return refuse(http.StatusUnauthorized, "%v", err).with("WWW-Authenticate", "HMAC-SHA256")
-	}
-	events, err := source.Decode(r.Header, body)
-	if err != nil {
-		return refuse(http.StatusBadRequest, "%v", err)
+	events, failed := in.judge(source, r.Header, body)
+	if failed.status != 0 {
+		return failed
 	}
 	return in.store(r, name, events, body)
 }
 
-// store puts every event of a delivery into the inbox and answers with the
-// first. When one cannot be stored none is acknowledged; those before it are
-// known by their ids when the sender tries again.
-func (in *intake) store(r *http.Request, name string, events []assay.Event, body []byte) reply {
-	if len(events) == 0 {
-		return refuse(http.StatusBadRequest, "cannot take a delivery without an event")
+// judge verifies a delivery, reads its events, and makes sure that the secret is
+// theirs.
+func (in *intake) judge(source Source, header http.Header, body []byte) ([]assay.Event, reply) {
+	if err := source.Verify(header, body); err != nil {
+		return nil, unauthorized(err.Error())
 	}
+	if problem := tooOld(source, header, body, in.now(), in.MaxAge); problem != "" {
+		return nil, unauthorized(problem)
+	}
+	events, err := source.Decode(header, body)
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, "%v", err)
+	}
+	if len(events) == 0 {
+		return nil, refuse(http.StatusBadRequest, "cannot take a delivery without an event")
+	}
+	v, scoped := source.(voucher)
+	for _, e := range events {
+		if !scoped {
+			break
+		}
+		if err := v.Vouch(header, body, e); err != nil {
+			return nil, unauthorized(err.Error())
+		}
+	}
+	return events, reply{}
+}
+
+func unauthorized(reason string) reply {
+	return refuse(http.StatusUnauthorized, "%s", reason).with("WWW-Authenticate", "HMAC-SHA256")
+}
+
+// store puts every event of a delivery into the inbox and answers with the
+// first. When one cannot be stored none is acknowledged and nobody is woken;
+// those before it are known by their ids when the sender tries again.
+func (in *intake) store(r *http.Request, name string, events []assay.Event, body []byte) reply {
 	if first := events[0]; first.Kind == assay.EventPing {
 		return reply{status: http.StatusOK, body: map[string]bool{"pong": true}, kind: first.Kind, delivery: first.Delivery}
 	}
 	var answer reply
-	header := keep(r.Header)
+	fresh, counts, header := false, false, Keep(r.Header)
 	for i, e := range events {
 		one, err := in.add(r.Context(), name, e, header, body)
 		if err != nil {
 			return in.notStored(e, err)
 		}
+		fresh, counts = fresh || one.fresh, counts || e.Ignored == ""
 		if i == 0 {
 			answer = one
 		}
+	}
+	if fresh && counts && in.Wake != nil {
+		in.Wake()
 	}
 	return answer
 }
@@ -141,9 +177,6 @@ func (in *intake) add(ctx context.Context, name string, e assay.Event, header ht
 	id, fresh, err := in.Inbox.AddEvent(ctx, e, header, body)
 	if err != nil {
 		return reply{}, err
-	}
-	if fresh && e.Ignored == "" && in.Wake != nil {
-		in.Wake()
 	}
 	return reply{
 		status: http.StatusAccepted, reason: e.Ignored,
@@ -173,10 +206,12 @@ func checkContent(source Source, header http.Header) string {
 	if err != nil || !slices.Contains(allowed, kind) {
 		return fmt.Sprintf("cannot read a body of type %s: send %s", quote(given), strings.Join(allowed, " or "))
 	}
-	if encoding := header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return fmt.Sprintf("cannot read a body with the encoding %s: send it as it is", quote(encoding))
+	switch encoding := header.Get("Content-Encoding"); strings.ToLower(encoding) {
+	case "", "identity", "gzip":
+		return ""
+	default:
+		return fmt.Sprintf("cannot read a body with the encoding %s: send it as it is or with gzip", quote(encoding))
 	}
-	return ""
 }
 
 // read returns the whole body, or the answer to one that is too long, too slow
@@ -188,7 +223,7 @@ func (in *intake) read(w http.ResponseWriter, r *http.Request) ([]byte, reply) {
 		return nil, tooLarge
 	}
 	release := interrupt(r.Context(), w)
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, in.MaxBody))
+	body, err := unpack(r.Header, http.MaxBytesReader(w, r.Body, in.MaxBody), in.MaxBody)
 	release()
 	var over *http.MaxBytesError
 	var slow net.Error
@@ -197,6 +232,8 @@ func (in *intake) read(w http.ResponseWriter, r *http.Request) ([]byte, reply) {
 		return body, reply{}
 	case errors.As(err, &over):
 		return nil, tooLarge
+	case errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, new(flate.CorruptInputError)):
+		return nil, refuse(http.StatusBadRequest, "cannot read the body: it is not what gzip makes")
 	case r.Context().Err() != nil:
 		return nil, refuse(http.StatusServiceUnavailable, "cannot read the body: the request was given up").with("Retry-After", retryAfter)
 	case errors.As(err, &slow) && slow.Timeout():
@@ -204,6 +241,25 @@ func (in *intake) read(w http.ResponseWriter, r *http.Request) ([]byte, reply) {
 	default:
 		return nil, refuse(http.StatusBadRequest, "cannot read the body: it ended too early")
 	}
+}
+
+// unpack reads all of a body, and undoes its encoding. A signature is over what
+// comes out: compressing is between the two ends of a connection, and may be
+// undone on the way. Nobody vouched for the body yet, so what comes out is
+// bounded too.
+func unpack(header http.Header, from io.Reader, limit int64) ([]byte, error) {
+	if !strings.EqualFold(header.Get("Content-Encoding"), "gzip") {
+		return io.ReadAll(from)
+	}
+	packed, err := gzip.NewReader(from)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(io.LimitReader(packed, limit+1))
+	if int64(len(body)) > limit {
+		return nil, &http.MaxBytesError{Limit: limit}
+	}
+	return body, err
 }
 
 // interrupt makes reads of the request fail once ctx ends. The function that
@@ -266,14 +322,20 @@ func (in *intake) delivery(name string, header http.Header) string {
 // maxKept bounds one stored header, in bytes.
 const maxKept = 1024
 
-// keep copies the headers that may be stored. Authorization, cookies and
+// Keep copies the headers that may be stored. Authorization, cookies, tokens and
 // signatures are not among them: what is stored can be read on a page.
-func keep(header http.Header) http.Header {
+func Keep(header http.Header) http.Header {
 	kept := http.Header{}
 	for _, name := range []string{
 		"Content-Type", "User-Agent", "X-Assay-Delivery",
 		"X-Github-Delivery", "X-Github-Event", "X-Github-Hook-Id",
 		"X-Github-Hook-Installation-Target-Id", "X-Github-Hook-Installation-Target-Type",
+		"X-Gitea-Delivery", "X-Gitea-Event", "X-Gitea-Event-Type",
+		"X-Forgejo-Delivery", "X-Forgejo-Event", "X-Forgejo-Event-Type",
+		"X-Gitlab-Event", "X-Gitlab-Event-Uuid", "X-Gitlab-Webhook-Uuid", "X-Gitlab-Instance",
+		"Idempotency-Key", "Webhook-Id", "Webhook-Timestamp",
+		"X-Pagure", "X-Pagure-Project", "X-Pagure-Topic",
+		"Ce-Id", "Ce-Source", "Ce-Type", "Ce-Specversion", "Ce-Time", "Ce-Subject",
 	} {
 		if value := header.Get(name); value != "" {
 			kept.Set(name, cut(plain(value), maxKept))

@@ -7,37 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
 )
-
-// maxDepth is how deeply a payload may nest. GitHub's go to about ten.
-const maxDepth = 64
-
-// checkShape refuses what no decoder should be given: bytes that are not UTF-8
-// (encoding/json would replace them) and bottomless nesting.
-func checkShape(body []byte) error {
-	if !utf8.Valid(body) {
-		return errors.New("it is not UTF-8")
-	}
-	depth, inString, escaped := 0, false, false
-	for _, c := range body {
-		switch {
-		case escaped:
-			escaped = false
-		case inString:
-			escaped, inString = c == '\\', c != '"'
-		case c == '"':
-			inString = true
-		case c == '{' || c == '[':
-			if depth++; depth > maxDepth {
-				return fmt.Errorf("it nests more than %d deep", maxDepth)
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return nil
-}
 
 // field is one key that an object may have.
 type field struct {
@@ -48,7 +18,8 @@ type field struct {
 
 // readObject reads one JSON object that has no keys but those of fields, none
 // of them twice, and all that are not optional. encoding/json by itself takes
-// the last of two equal keys and does not mind their case.
+// the last of two equal keys and does not mind their case. A last field without
+// a name stands for all other keys.
 func readObject(body []byte, fields []field) error {
 	if err := checkShape(body); err != nil {
 		return err
@@ -87,7 +58,7 @@ func readKey(dec *json.Decoder, fields []field, seen map[string]bool) error {
 	if known == nil {
 		return fmt.Errorf("the key %s is unknown%s", quote(key), didYouMean(key, fields))
 	}
-	if seen[key] {
+	if known.name != "" && seen[key] {
 		return fmt.Errorf("%q is given twice", key)
 	}
 	seen[key] = true
@@ -96,7 +67,7 @@ func readKey(dec *json.Decoder, fields []field, seen map[string]bool) error {
 		return objectError(err)
 	}
 	if err := known.set(raw); err != nil {
-		return fmt.Errorf("%q %v", key, err)
+		return fmt.Errorf("%s %v", quote(key), err)
 	}
 	return nil
 }
@@ -106,6 +77,9 @@ func find(fields []field, name string) *field {
 		if fields[i].name == name {
 			return &fields[i]
 		}
+	}
+	if last := len(fields) - 1; last >= 0 && fields[last].name == "" {
+		return &fields[last]
 	}
 	return nil
 }

@@ -40,6 +40,11 @@ type (
 	// deliverer tells the sender's id of a delivery that may be refused yet, so
 	// that the log line can name it; "" when it has none.
 	deliverer interface{ Delivery(http.Header) string }
+	// voucher is a source some of whose secrets are good for some repositories
+	// only. It is asked about each event of a verified delivery.
+	voucher interface {
+		Vouch(header http.Header, body []byte, e assay.Event) error
+	}
 	// warner has something to say to the operator once, at start.
 	warner interface{ Warning() string }
 )
@@ -50,7 +55,9 @@ type Inbox interface {
 	// returns. When an event of the same Source with the same Delivery or the
 	// same non-empty Meaning is there already it stores nothing and returns that
 	// one's id with fresh = false. header holds only what is safe to keep. Any
-	// error is answered with 503, so that the sender tries again.
+	// error is answered with 503, so that the sender tries again. Of a delivery
+	// with several events, which differ in their Delivery, those before the one
+	// that failed are known when it comes again.
 	AddEvent(ctx context.Context, e assay.Event, header http.Header, body []byte) (id string, fresh bool, err error)
 }
 
@@ -59,9 +66,11 @@ type Options struct {
 	Sources   map[string]Source // by the name in the path; it becomes Event.Source
 	Inbox     Inbox
 	Log       zerolog.Logger
-	MaxBody   int64  // bytes; 0 for DefaultMaxBody
-	PublicURL string // where the pages are, "https://assay.example.org"
-	Wake      func() // called after something fresh was stored; may be nil; must not block
+	MaxBody   int64         // bytes, also of what a compressed body unpacks to; 0 for DefaultMaxBody
+	MaxAge    time.Duration // older deliveries are refused where the sender signs a time; 0 for any age
+	Rate      Rate          // for each remote address and source; zero fields for the defaults
+	PublicURL string        // where the pages are, "https://assay.example.org"
+	Wake      func()        // called after something fresh was stored; may be nil; must not block
 }
 
 // Handler serves POST /hooks/SOURCE and answers everything else with 404.
@@ -81,7 +90,7 @@ func register(router *mux.Router, o Options) *intake {
 		o.MaxBody = DefaultMaxBody
 	}
 	o.PublicURL = strings.TrimRight(o.PublicURL, "/")
-	in := &intake{Options: o, now: time.Now}
+	in := &intake{Options: o, limits: newLimiter(o.Rate), now: time.Now}
 	in.warn()
 	router.HandleFunc("/hooks/{source}", in.serve)
 	router.PathPrefix("/hooks/").HandlerFunc(in.notFound)

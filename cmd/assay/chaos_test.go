@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -27,14 +26,14 @@ import (
 // likes, around a server that is killed at any moment.
 type chaos struct {
 	*site
-	hub     *forgetest.GitHub
-	git     string            // where the repositories are served
-	want    map[string]string // final state by commit
-	events  []chaosEvent
-	address string
-	config  string
-	random  *rand.Rand
-	kills   int
+	hub    *forgetest.GitHub
+	git    string            // where the repositories are served
+	want   map[string]string // final state by commit
+	events []chaosEvent
+	url    atomic.Pointer[string] // where the server is now
+	config string
+	random *rand.Rand
+	kills  int
 }
 
 type chaosEvent struct {
@@ -96,22 +95,14 @@ func (c *chaos) tell(i int, sha string) {
 }
 
 func (c *chaos) configure() {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	c.address = free.Addr().String()
-	if err := free.Close(); err != nil {
-		c.t.Fatal(err)
-	}
 	c.config = c.dir + "/chaos.yml"
-	c.write(c.config, fmt.Sprintf(`listen: %s
+	c.write(c.config, fmt.Sprintf(`listen: 127.0.0.1:0
 data: %s
 webhook: {secret_files: [webhook.secret]}
 forges: {github: {token_file: %s, api: %s, hosts: [127.0.0.1]}}
 packages: [{name: rpms/*, checks: %s/checks/*.git, source: %s/rpms/*.git}]
 machines: {kind: local, count: 4}
-`, c.address, c.cfg.Data, c.hub.TokenFile, c.hub.URL, c.dir, c.git))
+`, c.cfg.Data, c.hub.TokenFile, c.hub.URL, c.dir, c.git))
 }
 
 // send delivers until it is acknowledged, as somebody does who looks after a forge.
@@ -133,7 +124,7 @@ func (c *chaos) send(ctx context.Context, e chaosEvent) error {
 }
 
 func (c *chaos) try(ctx context.Context, e chaosEvent) (status int, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.address+"/hooks/github", bytes.NewReader(e.body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, *c.url.Load()+"/hooks/github", bytes.NewReader(e.body))
 	if err != nil {
 		return 0, err
 	}
@@ -169,9 +160,17 @@ func (c *chaos) misbehave() {
 	c.hub.Misbehave(faults[c.random.IntN(len(faults))])
 }
 
-// run sends everything, with a killer about, and lets the server end in peace.
-func (c *chaos) run(ctx context.Context) {
+// serve starts the server, wherever there is a free port.
+func (c *chaos) serve() *program {
 	p := c.startProgram(c.config)
+	c.url.Store(&p.url)
+	return p
+}
+
+// run sends everything, with a killer about who strikes so often or more, and lets
+// the server end in peace.
+func (c *chaos) run(ctx context.Context, kills int) {
+	p := c.serve()
 	var sent atomic.Int64
 	var senders sync.WaitGroup
 	next := make(chan chaosEvent, len(c.events))
@@ -191,21 +190,34 @@ func (c *chaos) run(ctx context.Context) {
 	}
 	done := make(chan struct{})
 	go func() { senders.Wait(); close(done) }()
-	for over := false; !over || c.kills < 5; {
+	for over := false; !over || c.kills < kills; {
 		c.misbehave()
 		select {
 		case <-done:
 			over = true
 		case <-ctx.Done():
 			c.t.Fatalf("%d of %d deliveries were taken", sent.Load(), len(c.events))
-		case <-time.After(time.Duration(100+c.random.IntN(900)) * time.Millisecond): // the killer's own time
+		case <-time.After(time.Duration(100+c.random.IntN(1900)) * time.Millisecond): // the killer's own time
 		}
 		p.end(syscall.SIGKILL)
 		c.kills++
-		p = c.startProgram(c.config)
+		p = c.serve()
 	}
 	c.misbehave()
-	until(c.t, "the final statuses", func() bool { return len(c.wrong()) == 0 || ctx.Err() != nil })
+	c.settle(ctx)
+}
+
+// settle waits until everything is as it should be, or ctx ends.
+func (c *chaos) settle(ctx context.Context) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for len(c.wrong()) > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // wrong lists what is not as it should be on the forge.
@@ -233,13 +245,13 @@ func (c *chaos) wrong() []string {
 
 // TestChaos has every commit end with exactly the right final statuses and one
 // comment where there is bad news.
-func TestChaos(t *testing.T) { testChaos(t, 40) }
+func TestChaos(t *testing.T) { testChaos(t, 40, 8) }
 
-func testChaos(t *testing.T, commits int) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+func testChaos(t *testing.T, commits, kills int) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	c := newChaos(t, commits)
-	c.run(ctx)
+	c.run(ctx, kills)
 	wrong := c.wrong()
 	for _, w := range wrong[:min(len(wrong), 20)] {
 		t.Error(w)

@@ -17,11 +17,17 @@ import (
 func newEventCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "event",
-		Short: "Tell a server what happened",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Short: "Tell a server what happened, and see what became of it",
+		Long: `Whatever a forge, a build system or a git hook delivers is an event. The server
+keeps each one, with what it was made from, what came of it, or why nothing did.
+
+send speaks to any server over HTTP, signed, as a build system does. list, show
+and replay are for the operator: they ask the server that runs on this host, over
+a socket in its data directory that only its own user and root can open.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newEventSendCommand(e))
+	cmd.AddCommand(newEventSendCommand(e), newEventListCommand(e), newEventShowCommand(e), newEventReplayCommand(e))
 	return cmd
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -37,48 +38,79 @@ not answer the event is kept beside the repository and delivered later.`,
 	return cmd
 }
 
+// hookInstall is what assay hook install is told.
+type hookInstall struct {
+	server, secretFile, name, layout, common string
+	check                                    bool
+}
+
 func newHookInstallCommand(e *env) *cobra.Command {
-	var server, secretFile, name string
+	var o hookInstall
 	cmd := &cobra.Command{
 		Use:   "install REPOSITORY...",
 		Short: "Install the hooks in repositories on this host",
-		Long: `Install puts a pre-receive and a post-receive hook into each repository. A hook
-that is there already goes on working: it moves to pre-receive.d/50-existing.`,
-		Example: "  assay hook install /srv/git/checks/hello.git --server http://127.0.0.1:8087 --secret-file webhook.secret",
-		Args:    cobra.MinimumNArgs(1),
+		Long: `Install puts a pre-receive and a post-receive hook into each repository, where
+its git server looks for them: git itself, Gitea, Forgejo, GitLab or gitolite. A
+hook that is there already goes on working: it moves to pre-receive.d/50-existing.
+docs/hooks.md tells what happens with each server.
+
+With --check nothing is changed: it tells what is installed, whether it is as
+this program would install it, and what is wrong; the exit status is 1 if
+anything is.`,
+		Example: `  assay hook install /srv/git/checks/hello.git --server http://127.0.0.1:8087 --secret-file webhook.secret
+  assay hook install --check /srv/git/checks/*.git`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if name != "" && len(args) > 1 {
+			switch {
+			case o.check:
+				return checkHooks(cmd.Context(), e, args, false)
+			case o.secretFile == "":
+				return usagef(cmd, "--secret-file is required")
+			case o.name != "" && len(args) > 1:
 				return usagef(cmd, "--name is for one repository")
 			}
-			exe, err := os.Executable()
-			if err != nil {
-				return fmt.Errorf("cannot find this program: %w", err)
-			}
-			secret, err := filepath.Abs(secretFile)
-			if err != nil {
-				return err
-			}
-			if _, err := config.ReadSecret(secret); err != nil {
-				return err
-			}
-			for _, dir := range args {
-				o := hooks.Options{GitDir: dir, Exe: exe, Server: server, SecretFile: secret, Name: name}
-				if o.HooksPath, err = repo.HooksPath(cmd.Context(), dir); err != nil {
-					return err
-				}
-				if err := hooks.Install(o); err != nil {
-					return err
-				}
-				fmt.Fprintf(e.out, "%s: hooks installed\n", dir)
-			}
-			return nil
+			return o.run(cmd.Context(), e, args)
 		},
 	}
-	cmd.Flags().StringVar(&server, "server", "http://"+config.Default().Listen, "the server's address")
-	cmd.Flags().StringVar(&secretFile, "secret-file", "", "file with the webhook secret; whoever pushes must be able to read it")
-	cmd.Flags().StringVar(&name, "name", "", "the repository as the server's configuration names it (default: its path)")
-	require(cmd, "secret-file")
+	cmd.Flags().StringVar(&o.server, "server", "http://"+config.Default().Listen, "the server's address")
+	cmd.Flags().StringVar(&o.secretFile, "secret-file", "", "file with the webhook secret; whoever pushes must be able to read it (required)")
+	cmd.Flags().StringVar(&o.name, "name", "", "the repository as the server's configuration names it (default: its path)")
+	cmd.Flags().StringVar(&o.layout, "layout", "auto", "the git server: git, gitea (Forgejo, too), gitlab, gitolite, or auto")
+	cmd.Flags().StringVar(&o.common, "hooks-dir", "", "gitolite's directory of hooks for all repositories (default: where hooks/update leads)")
+	cmd.Flags().BoolVar(&o.check, "check", false, "only tell what is installed, and whether it is current")
 	return cmd
+}
+
+func (o hookInstall) run(ctx context.Context, e *env, dirs []string) error {
+	layout, err := hooks.ParseLayout(o.layout)
+	if err != nil {
+		return err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("cannot find this program: %w", err)
+	}
+	secret, err := filepath.Abs(o.secretFile)
+	if err != nil {
+		return err
+	}
+	if _, err := config.ReadSecret(secret); err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		options := hooks.Options{
+			GitDir: dir, Exe: exe, Server: o.server, SecretFile: secret, Name: o.name,
+			Layout: layout, Common: o.common,
+		}
+		if options.HooksPath, err = repo.HooksPath(ctx, dir); err != nil {
+			return err
+		}
+		if err := hooks.Install(options); err != nil {
+			return err
+		}
+		fmt.Fprintf(e.out, "%s: hooks installed\n", dir)
+	}
+	return nil
 }
 
 func newHookUninstallCommand(e *env) *cobra.Command {
@@ -105,33 +137,39 @@ func newHookCheckCommand(e *env) *cobra.Command {
 		Short: "Tell what is installed in repositories, and what is wrong",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			bad := false
-			for _, dir := range args {
-				where, err := repo.HooksPath(cmd.Context(), dir)
-				if err != nil {
-					return err
-				}
-				s, err := hooks.Check(dir, where)
-				if err != nil {
-					return err
-				}
-				bad = bad || len(s.Problems) > 0
-				if asJSON {
-					if err := json.NewEncoder(e.out).Encode(s); err != nil {
-						return err
-					}
-					continue
-				}
-				sayHooks(e, dir, s)
-			}
-			if bad {
-				return &exitError{exitFailed, nil}
-			}
-			return nil
+			return checkHooks(cmd.Context(), e, args, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object for each repository")
 	return cmd
+}
+
+// checkHooks tells of each repository what is installed there; something wrong
+// anywhere is a failure.
+func checkHooks(ctx context.Context, e *env, dirs []string, asJSON bool) error {
+	bad := false
+	for _, dir := range dirs {
+		where, err := repo.HooksPath(ctx, dir)
+		if err != nil {
+			return err
+		}
+		s, err := hooks.Check(dir, where)
+		if err != nil {
+			return err
+		}
+		bad = bad || len(s.Problems) > 0
+		if asJSON {
+			if err := json.NewEncoder(e.out).Encode(s); err != nil {
+				return err
+			}
+			continue
+		}
+		sayHooks(e, dir, s)
+	}
+	if bad {
+		return &exitError{exitFailed, nil}
+	}
+	return nil
 }
 
 func sayHooks(e *env, dir string, s hooks.Status) {
@@ -140,6 +178,16 @@ func sayHooks(e *env, dir string, s hooks.Status) {
 		state = "does not work"
 	}
 	fmt.Fprintf(e.out, "%s: %s; server %s; %d events waiting, %d refused\n", dir, state, s.Config.Server, s.Waiting, s.SetAside)
+	for _, name := range slices.Sorted(maps.Keys(s.Installed)) {
+		age := "current"
+		if !s.Current[name] {
+			age = "of another version"
+		}
+		fmt.Fprintf(e.out, "  %s: %s, for %s\n", name, age, s.Layout)
+	}
+	for _, other := range s.Others {
+		fmt.Fprintf(e.out, "  beside it: %s\n", other)
+	}
 	for _, p := range s.Problems {
 		fmt.Fprintf(e.out, "  %s\n", p)
 	}

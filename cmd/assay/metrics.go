@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/assay-ci/assay"
 	"github.com/assay-ci/assay/dispatch"
+	"github.com/assay-ci/assay/results"
 	"github.com/assay-ci/assay/runner/libvirt"
 )
 
@@ -22,6 +24,7 @@ type metrics struct {
 	duration     prometheus.Histogram
 	selftest     prometheus.Gauge
 	selftestFail prometheus.Counter
+	late         *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -40,9 +43,18 @@ func newMetrics() *metrics {
 			Name: "assay_selftest_failures_total", Help: "Self-tests that did not prove that machines are kept apart.",
 		}),
 	}
-	m.registry.MustRegister(m.attempts, m.duration, m.selftest, m.selftestFail,
+	m.late = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "assay_events_found_total",
+		Help: "Events that nobody delivered, by source and by origin: recovered (a webhook should have told), watched (none is there).",
+	}, []string{"source", "origin"})
+	m.registry.MustRegister(m.attempts, m.late, m.duration, m.selftest, m.selftestFail,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// found counts an event that was not delivered.
+func (m *metrics) found(source string, origin assay.Origin) {
+	m.late.WithLabelValues(source, string(origin)).Inc()
 }
 
 func (m *metrics) handler() http.Handler {
@@ -139,4 +151,51 @@ func (s *server) selftest(ctx context.Context) error {
 			s.log.Warn().Err(err).Msg("the self-test proved nothing")
 		}
 	}
+}
+
+// lagCollector reads what forges are owed when it is asked.
+type lagCollector struct{ store *results.Store }
+
+var (
+	owedDesc = prometheus.NewDesc("assay_reports_owed", "Statuses, comments and reactions that a forge has not taken yet, by its host.", []string{"forge"}, nil)
+	lagDesc  = prometheus.NewDesc("assay_reports_lag_seconds", "Age of the oldest of them.", []string{"forge"}, nil)
+)
+
+func (c lagCollector) Describe(to chan<- *prometheus.Desc) {
+	to <- owedDesc
+	to <- lagDesc
+}
+
+// lagTime is how long the store may take to answer.
+const lagTime = 5 * time.Second
+
+func (c lagCollector) Collect(to chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), lagTime)
+	defer cancel()
+	lags, err := c.store.Lags(ctx)
+	if err != nil {
+		to <- prometheus.NewInvalidMetric(owedDesc, err)
+		return
+	}
+	owed, oldest := map[string]int{}, map[string]time.Time{}
+	for _, l := range lags {
+		host := forgeHost(l.Repo)
+		owed[host] += l.Owed
+		if was, ok := oldest[host]; !ok || l.Oldest.Before(was) {
+			oldest[host] = l.Oldest
+		}
+	}
+	for host, n := range owed {
+		to <- prometheus.MustNewConstMetric(owedDesc, prometheus.GaugeValue, float64(n), host)
+		to <- prometheus.MustNewConstMetric(lagDesc, prometheus.GaugeValue, max(0, time.Since(oldest[host]).Seconds()), host)
+	}
+}
+
+// forgeHost is the host of a repository's address, "git" for a path.
+func forgeHost(address string) string {
+	canonical := dispatch.Canonical(address)
+	if strings.HasPrefix(canonical, "/") {
+		return "git"
+	}
+	return hostOfURL(address)
 }

@@ -33,6 +33,7 @@ type server struct {
 	cfg      config.Config
 	log      zerolog.Logger
 	secrets  [][]byte
+	sources  map[string]webhook.Source
 	listener net.Listener
 	url      string // without a slash at the end
 
@@ -73,6 +74,11 @@ func newServer(ctx context.Context, cfg config.Config, log zerolog.Logger, open 
 		return s, fmt.Errorf("cannot listen: %w: stop the other program or change listen", err)
 	}
 	s.closers = append(s.closers, func() error { s.listener.Close(); return nil })
+	keys, err := webhookKeys(cfg, s.listener.Addr().String())
+	if err != nil {
+		return s, err
+	}
+	s.sources = newSources(keys)
 	if s.url = strings.TrimRight(cfg.URL, "/"); s.url == "" {
 		s.url = "http://" + s.listener.Addr().String()
 	}
@@ -84,6 +90,7 @@ func newServer(ctx context.Context, cfg config.Config, log zerolog.Logger, open 
 		return s, err
 	}
 	s.closers = append(s.closers, s.store.Close)
+	s.metrics.registry.MustRegister(lagCollector{s.store})
 	if s.repos, err = repo.Open(filepath.Join(cfg.Data, "mirrors"), repo.DefaultLimits()); err != nil {
 		return s, err
 	}
@@ -151,7 +158,7 @@ func (s *server) Run(ctx context.Context) error {
 	for _, loop := range loops {
 		group.Go(func() error { return loop(ctx) })
 	}
-	group.Go(func() error { return s.serveHTTP(ctx, handler) })
+	group.Go(func() error { return serveUntil(ctx, s.listener, handler, longestAnswer) })
 	s.log.Info().Str("url", s.url).Str("data", s.cfg.Data).Int("packages", len(s.cfg.Packages)).Msg("serving")
 	return group.Wait()
 }
@@ -208,7 +215,52 @@ func (s *server) loops() ([]func(context.Context) error, error) {
 	for range s.cfg.Machines.Count {
 		loops = append(loops, worker.Run)
 	}
-	return append(loops, s.sweepSpools, s.reap, s.selftest), nil
+	watching, err := s.watching()
+	if err != nil {
+		return nil, err
+	}
+	loops = append(loops, func(ctx context.Context) error { watching.Run(ctx); return nil })
+	return append(loops, s.sweepSpools, s.reap, s.selftest, s.prune, s.serveControl), nil
+}
+
+// pruneEvery is how often what is too old is removed.
+const pruneEvery = time.Hour
+
+// prune removes what is older than the configuration wants it kept.
+func (s *server) prune(ctx context.Context) error {
+	tick := time.NewTicker(pruneEvery)
+	defer tick.Stop()
+	for {
+		before := func(age time.Duration) time.Time {
+			if age == 0 {
+				return time.Time{}
+			}
+			return time.Now().Add(-age)
+		}
+		k := s.cfg.Keep
+		p, err := s.store.Prune(ctx, results.Retention{Bodies: before(k.Deliveries), Executions: before(k.Executions), Events: before(k.Events)})
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn().Err(err).Msg("cannot remove all that is too old: it is tried again in an hour")
+		}
+		if p != (results.Pruned{}) {
+			s.log.Info().Int("deliveries", p.Bodies).Int("executions", p.Executions).Int("events", p.Events).Msg("removed what is too old")
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// serveControl answers the operator's commands.
+func (s *server) serveControl(ctx context.Context) error {
+	listener, err := listenControl(s.cfg.Data)
+	if err != nil {
+		return err
+	}
+	control := newControl(s.store, s.sources, s.planWake.Wake, s.page, s.log)
+	return serveUntil(ctx, listener, control.handler(), time.Minute)
 }
 
 func packagesOf(cfg config.Config) dispatch.Packages {
@@ -222,22 +274,13 @@ func packagesOf(cfg config.Config) dispatch.Packages {
 // handler is the whole HTTP surface: intake and pages.
 func (s *server) handler() (http.Handler, error) {
 	router := mux.NewRouter().SkipClean(true).UseEncodedPath()
-	keys := webhook.Keys{Secrets: s.secrets}
-	if s.cfg.Webhook.Unsigned && len(s.secrets) == 0 {
-		var err error
-		if keys.Unsigned, err = webhook.AllowUnsigned(s.listener.Addr().String()); err != nil {
-			return nil, err
-		}
-	}
 	webhook.Register(router, webhook.Options{
-		Sources: map[string]webhook.Source{
-			"github": webhook.NewGitHub(keys), "build": webhook.NewBuild(keys), "git": webhook.NewGit(keys),
-		},
-		Inbox: s.store, Log: s.log, PublicURL: s.url, Wake: s.planWake.Wake,
+		Sources: s.sources, Inbox: s.store, Log: s.log, PublicURL: s.url, MaxAge: s.cfg.Webhook.MaxAge, Wake: s.planWake.Wake,
 	})
 	router.Handle("/metrics", s.metrics.handler()).Methods(http.MethodGet)
 	err := web.Register(router, web.Options{
 		Store: s.store, Files: pageFiles{s.store.Files(), s.store}, Log: s.log, Version: version().Version, Waits: s.line.Place,
+		Inbox: pageInbox{s.store}, ShowBodies: s.cfg.Webhook.ShowBodies,
 		Ping: func(ctx context.Context) error { _, err := s.store.Events(ctx, 1); return err },
 	})
 	return router, err
@@ -245,18 +288,21 @@ func (s *server) handler() (http.Handler, error) {
 
 const shutdownTime = 5 * time.Second
 
-// serveHTTP serves until ctx ends. The limits cut off slow clients.
-func (s *server) serveHTTP(ctx context.Context, handler http.Handler) error {
+// longestAnswer is how long a page may take to be read: logs are large.
+const longestAnswer = 10 * time.Minute
+
+// serveUntil serves until ctx ends. The limits cut off slow clients.
+func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler, answer time.Duration) error {
 	srv := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute,
-		WriteTimeout:      10 * time.Minute,
+		WriteTimeout:      answer,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(s.listener) }()
+	go func() { ended <- srv.Serve(listener) }()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("cannot serve: %w", err)

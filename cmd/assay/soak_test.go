@@ -267,4 +267,4 @@ func (s *soak) kill(random *rand.Rand) string {
 }
 
 // TestSoakChaos is TestChaos with 2,000 deliveries.
-func TestSoakChaos(t *testing.T) { testChaos(t, 400) }
+func TestSoakChaos(t *testing.T) { testChaos(t, 400, 60) }

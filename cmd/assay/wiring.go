@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -11,7 +10,6 @@ import (
 	"github.com/assay-ci/assay"
 	"github.com/assay-ci/assay/bus"
 	"github.com/assay-ci/assay/checks"
-	"github.com/assay-ci/assay/config"
 	"github.com/assay-ci/assay/dispatch"
 	"github.com/assay-ci/assay/forge"
 	"github.com/assay-ci/assay/repo"
@@ -76,38 +74,6 @@ type lease struct{ *bus.Lease }
 
 func (l lease) Execution() string { return l.Lease.Job.Execution }
 func (l lease) Redelivered() bool { return l.Lease.Redelivered }
-
-// newForges is where statuses go, by address.
-func newForges(cfg config.Config, cache *repo.Cache) (forge.Set, error) {
-	set := forge.Set{Hosts: map[string]forge.Forge{}, Notes: forge.Notes{Editor: cache}}
-	gh := cfg.Forges.GitHub
-	if gh.TokenFile == "" {
-		return set, nil
-	}
-	if _, err := os.ReadFile(gh.TokenFile); err != nil {
-		return set, fmt.Errorf("cannot read the GitHub token: %w: make it readable for the user that runs assay", err)
-	}
-	hub, err := forge.NewGitHub(forge.GitHubOptions{TokenFile: gh.TokenFile, BaseURL: gh.API})
-	if err != nil {
-		return set, err
-	}
-	for _, host := range gh.Hosts {
-		set.Hosts[host] = hub
-	}
-	return set, nil
-}
-
-// askers finds the forge that can be asked about a repository.
-func askers(forges forge.Set) func(address string) dispatch.Asker {
-	return func(address string) dispatch.Asker {
-		f, err := forges.For(address)
-		if err != nil {
-			return nil
-		}
-		asker, _ := f.(dispatch.Asker)
-		return asker
-	}
-}
 
 // refused tells a forge's last word from a failure to try again.
 func refused(err error) (forGood bool, after time.Duration) {
