@@ -20,28 +20,38 @@ import (
 // https://HOST/api/v3/.
 const GitHubAPI = "https://api.github.com/"
 
-// GitHubOptions say how to reach a GitHub server.
+// GitHubOptions say how to reach a GitHub server, and as whom: with a token, or
+// as a GitHub App.
 type GitHubOptions struct {
 	// TokenFile holds the access token and nothing else but white space. It is
 	// read again before every call, so that it can be replaced at any time.
 	TokenFile string
+	App       *GitHubApp        // instead of TokenFile
 	BaseURL   string            // "" for GitHubAPI
 	UserAgent string            // "" for "assay"
 	Timeout   time.Duration     // of one request; 0 for 30 seconds
-	Transport http.RoundTripper // nil for one like http.DefaultTransport
+	Transport http.RoundTripper // nil for SafeTransport
 }
 
 // GitHub is the Forge of github.com or an Enterprise Server, through its REST
 // API (docs.github.com/rest, version 2022-11-28).
 //
-// The token needs, fine-grained: "Commit statuses" write, and for comments
-// "Pull requests" write and "Contents"; classic: the scope repo, or public_repo
-// for public repositories.
+// A token reports with commit statuses. It needs, fine-grained: "Commit
+// statuses" write, for comments and reactions "Pull requests" write and
+// "Contents" read; to be asked who may write it must be of an account that may
+// push. Classic: the scope repo, or public_repo for public repositories.
+//
+// GitHub keeps at most 1,000 statuses of one context on one commit and refuses
+// more. Pending ones are refused here before that, so that the last word always
+// finds room. An App reports with check runs instead, see GitHubApp.
 type GitHub struct {
 	options GitHubOptions
 	base    *url.URL
 	locks   keyed
 	known   known // ids of our comments
+	posted  tally
+	seen    *conditional
+	app     *app // nil with a token
 
 	mu      sync.Mutex
 	current *session
@@ -50,10 +60,13 @@ type GitHub struct {
 var (
 	_ Forge        = (*GitHub)(nil)
 	_ StatusReader = (*GitHub)(nil)
+	_ Asker        = (*GitHub)(nil)
+	_ Reactor      = (*GitHub)(nil)
+	_ Annotator    = (*GitHub)(nil)
 )
 
-// NewGitHub checks the options and that the token can be read; it does not talk
-// to the server.
+// NewGitHub checks the options and that the token or the App's key can be read;
+// it does not talk to the server.
 func NewGitHub(o GitHubOptions) (*GitHub, error) {
 	if o.BaseURL == "" {
 		o.BaseURL = GitHubAPI
@@ -64,19 +77,36 @@ func NewGitHub(o GitHubOptions) (*GitHub, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = 30 * time.Second
 	}
-	if o.Transport == nil {
-		o.Transport = ownTransport()
-	}
 	base, err := url.Parse(o.BaseURL)
 	if err != nil || base.Host == "" || base.User != nil || base.RawQuery != "" || base.Scheme != "https" && base.Scheme != "http" {
 		return nil, fmt.Errorf("cannot use %q as GitHub's API: write it as %s or https://HOST/api/v3/", o.BaseURL, GitHubAPI)
 	}
+	if o.Transport == nil {
+		o.Transport = gitHubTransport(o.BaseURL)
+	}
 	base = base.JoinPath("/") // go-github wants the slash at the end
-	g := &GitHub{options: o, base: base}
-	if _, err := g.token(); err != nil {
+	g := &GitHub{options: o, base: base, seen: &conditional{next: o.Transport}}
+	switch {
+	case o.App == nil:
+		_, err = g.token()
+	case o.TokenFile != "":
+		err = fmt.Errorf("cannot be a GitHub App and use the token in %s: configure one of the two", o.TokenFile)
+	default:
+		g.app, err = newApp(*o.App)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return g, nil
+}
+
+// gitHubTransport lets an Enterprise Server be in a private network; github.com
+// never is.
+func gitHubTransport(base string) http.RoundTripper {
+	if base == GitHubAPI {
+		return SafeTransport()
+	}
+	return SafeTransport(base)
 }
 
 // ownTransport is a copy, so that closing idle connections touches nobody else.
@@ -91,17 +121,9 @@ func ownTransport() http.RoundTripper {
 const maxToken = 4096
 
 func (g *GitHub) token() (string, error) {
-	text, err := os.ReadFile(g.options.TokenFile)
+	text, err := readSecret("the GitHub token", g.options.TokenFile)
 	if err != nil {
-		cause, cure := err, "check the path"
-		var at *fs.PathError
-		if errors.As(err, &at) {
-			cause = at.Err
-		}
-		if errors.Is(err, fs.ErrPermission) {
-			cure = "make it readable by the user that runs assay"
-		}
-		return "", fmt.Errorf("cannot read the GitHub token %s: %v: %s", g.options.TokenFile, cause, cure)
+		return "", err
 	}
 	token := strings.TrimSpace(string(text))
 	if !printable(token) || len(token) > maxToken {
@@ -110,17 +132,35 @@ func (g *GitHub) token() (string, error) {
 	return token, nil
 }
 
-// session is what belongs to one token.
+func readSecret(what, file string) ([]byte, error) {
+	text, err := os.ReadFile(file)
+	if err == nil {
+		return text, nil
+	}
+	cause, cure := err, "check the path"
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		cause = at.Err
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		cure = "make it readable by the user that runs assay"
+	}
+	return nil, fmt.Errorf("cannot read %s %s: %v: %s", what, file, cause, cure)
+}
+
+// session is what belongs to one token, or to an App's token for one repository.
 type session struct {
 	token  string
 	client *github.Client
-
-	mu     sync.Mutex
-	userID int64 // whose token it is; 0 until asked
+	author *author
 }
 
-// session returns the session of the token that is in the file now.
-func (g *GitHub) session() (*session, error) {
+// session returns the session for a repository: that of the token that is in
+// the file now, or the App's.
+func (g *GitHub) session(ctx context.Context, owner, name string) (*session, error) {
+	if g.app != nil {
+		return g.appSession(ctx, owner, name)
+	}
 	token, err := g.token()
 	if err != nil {
 		return nil, &RetryError{Err: err} // the file may be on its way
@@ -128,33 +168,58 @@ func (g *GitHub) session() (*session, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.current == nil || g.current.token != token {
-		client := github.NewClient(&http.Client{
-			Transport:     &guard{base: g.base, token: token, agent: g.options.UserAgent, next: g.options.Transport},
-			Timeout:       g.options.Timeout,
-			CheckRedirect: stay,
-		})
-		client.BaseURL = g.base
-		g.current = &session{token: token, client: client}
+		g.current = &session{token: token, client: g.client(g.guard(token)), author: &author{}}
 	}
 	return g.current, nil
 }
 
-// user returns the id of the account that the token belongs to.
-func (g *GitHub) user(ctx context.Context, s *session) (int64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.userID != 0 {
-		return s.userID, nil
+// guard is what every request goes through last.
+func (g *GitHub) guard(token string) *guard {
+	return &guard{base: g.base, token: token, agent: g.options.UserAgent, next: g.seen}
+}
+
+func (g *GitHub) client(transport http.RoundTripper) *github.Client {
+	client := github.NewClient(&http.Client{Transport: transport, Timeout: g.options.Timeout, CheckRedirect: stay})
+	client.BaseURL = g.base
+	return client
+}
+
+// author is who we are; it is asked for once.
+type author struct {
+	mu    sync.Mutex
+	id    int64  // of the account
+	login string // of an App's account
+}
+
+// wrote tells whether a comment is ours. An App's account has brackets in its
+// name, which no person's can have.
+func (a *author) wrote(c comment) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.login != "" && c.login == a.login || a.id != 0 && c.user == a.id
+}
+
+// identify finds out whose token it is.
+func (g *GitHub) identify(ctx context.Context, s *session) error {
+	s.author.mu.Lock()
+	defer s.author.mu.Unlock()
+	if s.author.id != 0 || s.author.login != "" {
+		return nil
+	}
+	if g.app != nil {
+		login, err := g.appLogin(ctx)
+		s.author.login = login
+		return err
 	}
 	user, _, err := s.client.Users.Get(ctx, "")
 	if err != nil {
-		return 0, g.fail(ctx, "find out whose token it is", "", err)
+		return g.fail(ctx, "find out whose token it is", "", err)
 	}
 	if user.GetID() == 0 {
-		return 0, permanent("cannot find out whose token it is: %s names no account", g.base.Host)
+		return permanent("cannot find out whose token it is: %s names no account", g.base.Host)
 	}
-	s.userID = user.GetID()
-	return s.userID, nil
+	s.author.id = user.GetID()
+	return nil
 }
 
 // place is a commit in GitHub's terms.
@@ -178,7 +243,8 @@ func gitHubPlace(c assay.Commit) (place, error) {
 
 const needStatuses = `"Commit statuses" write (classic: repo:status)`
 
-// SetStatus does POST /repos/O/R/statuses/SHA.
+// SetStatus does POST /repos/O/R/statuses/SHA with a token; an App makes or
+// edits a check run.
 func (g *GitHub) SetStatus(ctx context.Context, commit assay.Commit, status assay.Status) error {
 	at, err := gitHubPlace(commit)
 	if err != nil {
@@ -192,12 +258,63 @@ func (g *GitHub) SetStatus(ctx context.Context, commit assay.Commit, status assa
 		return err
 	}
 	defer release()
-	s, err := g.session()
+	s, err := g.session(ctx, at.owner, at.name)
 	if err != nil {
 		return err
 	}
-	_, _, err = s.client.Repositories.CreateStatus(ctx, at.owner, at.name, at.sha, gitHubStatus(status))
-	return g.fail(ctx, "set the status "+status.Context+" on "+at.String(), needStatuses, err)
+	if g.app != nil {
+		return g.setCheck(ctx, s, at, status)
+	}
+	return g.postStatus(ctx, s, at, status)
+}
+
+// maxPending is how many statuses of one context on one commit this process
+// posts before it refuses pending ones. GitHub takes 1,000; what an earlier
+// process posted is not counted, for listing a thousand statuses costs more
+// than it is worth.
+const maxPending = 500
+
+func (g *GitHub) postStatus(ctx context.Context, s *session, at place, status assay.Status) error {
+	key := "the status " + status.Context + " on " + at.String()
+	if status.State == assay.StatusPending && g.posted.count(key) >= maxPending {
+		return permanent("cannot set %s to pending: %d are there and %s keeps 1,000: the room is for how it ends: push a new commit, or use a GitHub App, whose check runs are edited", key, maxPending, g.base.Host)
+	}
+	_, _, err := s.client.Repositories.CreateStatus(ctx, at.owner, at.name, at.sha, gitHubStatus(status))
+	if err == nil {
+		g.posted.add(key)
+	}
+	if full(err) {
+		return permanent("cannot set %s: %s keeps 1,000 statuses of one context and has them: push a new commit, or use a GitHub App, whose check runs are edited", key, g.base.Host)
+	}
+	return g.fail(ctx, "set "+key, needStatuses, err)
+}
+
+// full tells the refusal of the status after the thousandth.
+func full(err error) bool {
+	resp, message := answerOf(err)
+	return resp != nil && resp.StatusCode == http.StatusUnprocessableEntity && strings.Contains(message, "maximum number of statuses")
+}
+
+// tally counts by name. The zero value is ready; when it has too many names it
+// begins anew.
+type tally struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func (t *tally) count(key string) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.n[key]
+}
+
+func (t *tally) add(key string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.n == nil || len(t.n) >= maxKnown {
+		t.n = map[string]int{}
+	}
+	t.n[key]++
 }
 
 // gitHubStatus is the request's body.
@@ -225,15 +342,18 @@ func gitHubLine(description string) string {
 }
 
 // Status does GET /repos/O/R/commits/SHA/status, which has the newest status of
-// every context.
+// every context; an App reads its check run.
 func (g *GitHub) Status(ctx context.Context, commit assay.Commit, context string) (assay.Status, bool, error) {
 	at, err := gitHubPlace(commit)
 	if err != nil {
 		return assay.Status{}, false, err
 	}
-	s, err := g.session()
+	s, err := g.session(ctx, at.owner, at.name)
 	if err != nil {
 		return assay.Status{}, false, err
+	}
+	if g.app != nil {
+		return g.readCheck(ctx, s, at, context)
 	}
 	for page := 1; page != 0 && page <= maxPages; {
 		combined, resp, err := s.client.Repositories.GetCombinedStatus(ctx, at.owner, at.name, at.sha, &github.ListOptions{Page: page, PerPage: perPage})

@@ -34,8 +34,8 @@ type thread interface {
 
 // comment is what we look at in either kind.
 type comment struct {
-	id, user int64
-	body     string
+	id, user    int64
+	login, body string
 }
 
 // Comment finds our comment by its first line, which HTML hides, and by its
@@ -58,7 +58,7 @@ func (g *GitHub) Comment(ctx context.Context, commit assay.Commit, marker, body 
 		return err
 	}
 	defer release()
-	s, err := g.session()
+	s, err := g.session(ctx, at.owner, at.name)
 	if err != nil {
 		return err
 	}
@@ -90,11 +90,10 @@ func (g *GitHub) comment(ctx context.Context, s *session, in thread, key, first,
 		}
 		g.known.forget(key) // somebody deleted it
 	}
-	user, err := g.user(ctx, s)
-	if err != nil {
+	if err := g.identify(ctx, s); err != nil {
 		return err
 	}
-	old, err := find(ctx, in, user, first)
+	old, err := find(ctx, in, s.author, first)
 	if err != nil {
 		return err
 	}
@@ -109,7 +108,7 @@ func (g *GitHub) comment(ctx context.Context, s *session, in thread, key, first,
 	return err
 }
 
-func find(ctx context.Context, in thread, user int64, first string) (comment, error) {
+func find(ctx context.Context, in thread, by *author, first string) (comment, error) {
 	for page := 1; page != 0 && page <= maxPages; {
 		comments, resp, err := in.list(ctx, page)
 		if err != nil {
@@ -117,7 +116,7 @@ func find(ctx context.Context, in thread, user int64, first string) (comment, er
 		}
 		for _, c := range comments {
 			line, _, _ := strings.Cut(c.body, "\n")
-			if c.user == user && strings.TrimRight(line, "\r") == first {
+			if by.wrote(c) && strings.TrimRight(line, "\r") == first {
 				return c, nil
 			}
 		}
@@ -149,7 +148,7 @@ func (t pullThread) list(ctx context.Context, page int) ([]comment, *github.Resp
 		&github.IssueListCommentsOptions{ListOptions: github.ListOptions{Page: page, PerPage: perPage}})
 	comments := make([]comment, len(found))
 	for i, c := range found {
-		comments[i] = comment{c.GetID(), c.GetUser().GetID(), c.GetBody()}
+		comments[i] = comment{c.GetID(), c.GetUser().GetID(), c.GetUser().GetLogin(), c.GetBody()}
 	}
 	return comments, resp, err
 }
@@ -175,7 +174,7 @@ func (t commitThread) list(ctx context.Context, page int) ([]comment, *github.Re
 	found, resp, err := t.repos.ListCommitComments(ctx, t.at.owner, t.at.name, t.at.sha, &github.ListOptions{Page: page, PerPage: perPage})
 	comments := make([]comment, len(found))
 	for i, c := range found {
-		comments[i] = comment{c.GetID(), c.GetUser().GetID(), c.GetBody()}
+		comments[i] = comment{c.GetID(), c.GetUser().GetID(), c.GetUser().GetLogin(), c.GetBody()}
 	}
 	return comments, resp, err
 }

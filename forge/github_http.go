@@ -11,11 +11,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/assay-ci/assay"
 	"github.com/google/go-github/v60/github"
 )
 
-// guard gives every request the token and the headers that GitHub asks for, and
-// lets none out to another host.
+// guard gives every request the token, unless it has what an App puts there, and
+// the headers that GitHub asks for, and lets none out to another host.
 type guard struct {
 	base         *url.URL
 	token, agent string
@@ -31,7 +32,13 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, &strayError{req.URL.Host}
 	}
 	req = req.Clone(req.Context())
-	req.Header.Set("Authorization", "Bearer "+g.token)
+	if g.token != "" {
+		req.Header.Set("Authorization", "Bearer "+g.token)
+	}
+	if !printable(strings.ReplaceAll(req.Header.Get("Authorization"), " ", "")) {
+		return nil, &unfitTokenError{}
+	}
+	req.Header.Set("X-GitHub-Api-Version", "2022-11-28")
 	req.Header.Set("Accept", "application/vnd.github+json") // go-github still asks for previews
 	req.Header.Set("User-Agent", g.agent)
 	resp, err := g.next.RoundTrip(req)
@@ -44,6 +51,11 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	}{io.LimitReader(resp.Body, maxGitHubAnswer), resp.Body}
 	return resp, nil
 }
+
+// unfitTokenError tells that an App was given a token that fits no header.
+type unfitTokenError struct{}
+
+func (*unfitTokenError) Error() string { return "it gave us a token that is none" }
 
 // strayError tells that a request would have gone to another host or would have
 // become another request.
@@ -85,6 +97,10 @@ func (g *GitHub) fail(ctx context.Context, what, need string, err error) error {
 	if after, limited := limit(resp, message, err, time.Now()); limited {
 		return &RetryError{After: after, Err: fmt.Errorf("cannot %s: %s is limiting us (%d): %s", what, g.base.Host, resp.StatusCode, message)}
 	}
+	var asApp *appError
+	if errors.As(err, &asApp) {
+		return g.appRefused(what, asApp, resp, message)
+	}
 	return g.refused(what, need, resp.StatusCode, message, resp.Header)
 }
 
@@ -96,16 +112,26 @@ func (g *GitHub) refused(what, need string, code int, message string, header htt
 	}
 	switch {
 	case code >= 500 || code < 400 || code == http.StatusRequestTimeout || code == http.StatusConflict || code == http.StatusTooEarly:
-		return &RetryError{After: capped(retryHeader(header, time.Now())), Err: fmt.Errorf("cannot %s: %s says %d: %s", what, host, code, message)}
+		return &RetryError{After: capped(retryHeader(header, clock(header, time.Now()))), Err: fmt.Errorf("cannot %s: %s says %d: %s", what, host, code, message)}
+	case code == http.StatusUnauthorized && g.app != nil: // its token was taken back, and forgotten; the next one is new
+		return &RetryError{After: time.Second, Err: fmt.Errorf("cannot %s: %s does not know the token of %s any more (401)", what, host, g.who())}
 	case code == http.StatusUnauthorized:
-		return permanent("cannot %s: %s does not know the token in %s (401): put a valid one there%s", what, host, g.options.TokenFile, need)
+		return permanent("cannot %s: %s does not know %s (401): put a valid one there%s", what, host, g.who(), need)
 	case code == http.StatusForbidden:
-		return permanent("cannot %s: %s forbids it to the token in %s (403: %s)%s", what, host, g.options.TokenFile, message, need)
-	case code == http.StatusNotFound:
-		return permanent("cannot %s: %s does not have it, or hides it from the token in %s (404)%s", what, host, g.options.TokenFile, need)
+		return permanent("cannot %s: %s forbids it to %s (403: %s)%s", what, host, g.who(), message, need)
+	case code == http.StatusNotFound || code == http.StatusGone:
+		return permanent("cannot %s: %s does not have it, or hides it from %s (%d)%s: %w", what, host, g.who(), code, need, assay.ErrNotFound)
 	default:
 		return permanent("cannot %s: %s says %d: %s", what, host, code, message)
 	}
+}
+
+// who is us, for messages.
+func (g *GitHub) who() string {
+	if g.app != nil {
+		return fmt.Sprintf("the App %d", g.options.App.ID)
+	}
+	return "the token in " + g.options.TokenFile
 }
 
 // answerOf takes the response and GitHub's message, made safe to print, out of
@@ -163,6 +189,7 @@ func limit(resp *http.Response, message string, err error, now time.Time) (time.
 	if resp.StatusCode != http.StatusForbidden && resp.StatusCode != http.StatusTooManyRequests {
 		return 0, false
 	}
+	now = clock(resp.Header, now)
 	if after := retryHeader(resp.Header, now); after > 0 {
 		return capped(after), true
 	}
@@ -181,6 +208,15 @@ func limit(resp *http.Response, message string, err error, now time.Time) (time.
 	limited := secondary != nil || resp.StatusCode == http.StatusTooManyRequests ||
 		strings.Contains(text, "rate limit") || strings.Contains(text, "abuse detection")
 	return secondaryWait, limited
+}
+
+// clock is the server's, as its answer tells it: what it says of times is meant
+// by that, however wrong ours is.
+func clock(header http.Header, now time.Time) time.Time {
+	if at, err := http.ParseTime(header.Get("Date")); err == nil {
+		return at
+	}
+	return now
 }
 
 // retryHeader reads Retry-After, seconds or a date (RFC 9110, 10.2.3); 0 for

@@ -139,7 +139,7 @@ func TestGitHubDescriptions(t *testing.T) {
 func TestGitHubTooManyStatuses(t *testing.T) {
 	server, hub := newGitHub(t)
 	server.Misbehave(forgetest.Fault{Status: 422, Body: `{"message":"Validation Failed","errors":[{"resource":"Status","code":"custom","field":"base","message":"This SHA and context has reached the maximum number of statuses."}]}`})
-	wantPermanent(t, hub.SetStatus(t.Context(), onCommit, passed), "maximum number of statuses")
+	wantPermanent(t, hub.SetStatus(t.Context(), onCommit, passed), "1,000 statuses", "push a new commit")
 }
 
 func TestGitHubLostAnswerMakesNothingTwice(t *testing.T) {
@@ -359,6 +359,12 @@ func TestForgetestIsStrict(t *testing.T) {
 		{name: "unknown parameter", method: "GET", path: "commits/" + shaA + "/comments?sort=x", status: 400, fails: true},
 		{name: "empty comment", method: "POST", path: "issues/7/comments", body: `{"body":" "}`, status: 422},
 		{name: "no such pull", method: "POST", path: "issues/8/comments", body: `{"body":"x"}`, status: 404},
+		{name: "a reaction that there is not", method: "POST", path: "issues/comments/1/reactions", body: `{"content":"dance"}`, status: 422},
+		{name: "a reaction to nothing", method: "POST", path: "issues/comments/9/reactions", body: `{"content":"+1"}`, status: 404},
+		{name: "an account that there is not", method: "GET", path: "collaborators/nobody/permission", status: 404},
+		{name: "a check run by a person", method: "POST", path: "check-runs", body: `{"name":"x","head_sha":"` + shaA + `"}`, status: 403},
+		{name: "check runs without the filter we use", method: "GET", path: "commits/" + shaA + "/check-runs", status: 400, fails: true},
+		{name: "an installation by a person", method: "GET", path: "installation", status: 401},
 		{name: "edit of nothing", method: "PATCH", path: "comments/9", body: `{"body":"x"}`, status: 404},
 	}
 	for _, test := range tests {
@@ -367,6 +373,7 @@ func TestForgetestIsStrict(t *testing.T) {
 			server := forgetest.NewGitHub(watch)
 			server.AddRepo("o/r", shaA)
 			server.AddPull("o/r", 7)
+			server.AddComment(assay.Commit{Repo: "o/r", PullRequest: 7}, forgetest.OtherUser, "hm")
 			req, err := http.NewRequestWithContext(t.Context(), test.method, server.URL+"repos/o/r/"+test.path, strings.NewReader(test.body))
 			if err != nil {
 				t.Fatal(err)

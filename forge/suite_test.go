@@ -1,6 +1,7 @@
 package forge_test
 
 import (
+	"fmt"
 	"os/exec"
 	"strings"
 	"testing"
@@ -20,29 +21,60 @@ func TestGitHubSuite(t *testing.T) {
 	forgetest.Run(t, func(t *testing.T) forgetest.Subject {
 		server, hub := newGitHub(t)
 		server.PageSize = 3
-		const repo = "https://github.com/o/r.git"
-		return forgetest.Subject{
-			Forge:   hub,
-			Commit:  assay.Commit{Repo: repo, SHA: shaA},
-			Other:   assay.Commit{Repo: repo, SHA: shaB},
-			Pull:    assay.Commit{Repo: repo, SHA: shaA, PullRequest: 7},
-			Unknown: assay.Commit{Repo: repo, SHA: shaC},
-			Statuses: func(c assay.Commit) map[string]assay.Status {
-				newest := map[string]assay.Status{}
-				for _, s := range server.Statuses("o/r", c.SHA) {
-					newest[s.Context] = s
-				}
-				return newest
-			},
-			Comments: func(c assay.Commit) []string {
-				var bodies []string
-				for _, comment := range server.Comments(c) {
-					bodies = append(bodies, comment.Body)
-				}
-				return bodies
-			},
+		subject := gitHubSubject(server, hub)
+		subject.Statuses = func(c assay.Commit) map[string]assay.Status {
+			newest := map[string]assay.Status{}
+			for _, s := range server.Statuses("o/r", c.SHA) {
+				newest[s.Context] = s
+			}
+			return newest
 		}
+		return subject
 	})
+}
+
+// gitHubSubject is a server that newGitHub made, but for Statuses.
+func gitHubSubject(server *forgetest.GitHub, hub *forge.GitHub) forgetest.Subject {
+	const repo = "https://github.com/o/r.git"
+	for name, permission := range map[string]string{"writer": "write", "reader": "read", "dependabot[bot]": "none"} {
+		server.AddAccount("o/r", name, permission)
+	}
+	pull := assay.PullRequest{Number: 7, Author: "reader", Open: true, Base: "refs/heads/release/f42", BaseCommit: shaB, Head: shaA}
+	server.SetPull("o/r", pull)
+	onPull := assay.Commit{Repo: repo, SHA: shaA, PullRequest: 7}
+	review := server.AddReview("o/r", forgetest.OtherUser, "/assay run")
+	return forgetest.Subject{
+		Forge:   hub,
+		Commit:  assay.Commit{Repo: repo, SHA: shaA},
+		Other:   assay.Commit{Repo: repo, SHA: shaB},
+		Pull:    onPull,
+		Unknown: assay.Commit{Repo: repo, SHA: shaC},
+		Comments: func(c assay.Commit) []string {
+			var bodies []string
+			for _, comment := range server.Comments(c) {
+				bodies = append(bodies, comment.Body)
+			}
+			return bodies
+		},
+		Ask: &forgetest.Ask{
+			Repo: repo, Missing: "https://github.com/o/nothing",
+			Writer: "writer", Reader: "reader", Stranger: "dependabot[bot]", Pull: pull,
+		},
+		React: &forgetest.React{
+			Commit: onPull, Comment: fmt.Sprintf("review:%d", review), Missing: fmt.Sprintf("issue:%d", review),
+			Pictures: map[assay.Reaction]string{
+				assay.ReactionDone: "+1", assay.ReactionRefused: "-1",
+				assay.ReactionConfused: "confused", assay.ReactionUnderstood: "eyes",
+			},
+			Seen: func() []string {
+				var pictures []string
+				for _, r := range server.Reactions("o/r", review) {
+					pictures = append(pictures, r.Content)
+				}
+				return pictures
+			},
+		},
+	}
 }
 
 // newGitHub starts a server that knows o/r with two commits and pull request 7,

@@ -1,17 +1,22 @@
 package hooks
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // Status is what Check found out about a repository.
 type Status struct {
 	GitDir    string
+	Layout    Layout          // of the git server, as it was installed or as it seems
 	Installed map[string]bool // by hook: "pre-receive", "post-receive"
-	Exe       string          // the program that they run
+	// Current tells, by hook, that it is just as this program would write it.
+	Current map[string]bool
+	Exe     string // the program that they run
 	// Others are the hooks that run before ours, as paths below the repository.
 	Others   []string
 	Config   Config
@@ -28,12 +33,19 @@ func Check(gitDir, hooksPath string) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{GitDir: gitDir, Installed: map[string]bool{}}
-	if _, err := hooksDir(gitDir, hooksPath); err != nil {
+	s := Status{GitDir: gitDir, Layout: detect(gitDir), Installed: map[string]bool{}, Current: map[string]bool{}}
+	if c, err := Load(gitDir); err == nil {
+		s.Layout = c.layout()
+	}
+	if _, err := hooksDir(gitDir, hooksPath); err != nil && s.Layout != LayoutGitLab {
 		s.Problems = append(s.Problems, err.Error())
 	}
-	for _, name := range hookNames() {
-		s.checkHook(filepath.Join(gitDir, "hooks", name), name)
+	slots, err := installedSlots(gitDir)
+	if err != nil {
+		s.Problems = append(s.Problems, err.Error())
+	}
+	for _, place := range slots {
+		s.checkHook(place)
 	}
 	if s.Config, err = Load(gitDir); err != nil {
 		s.Problems = append(s.Problems, err.Error())
@@ -46,9 +58,10 @@ func Check(gitDir, hooksPath string) (Status, error) {
 	return s, nil
 }
 
-func (s *Status) checkHook(path, name string) {
-	ours, err := isOurs(path)
-	info, statErr := os.Stat(path)
+func (s *Status) checkHook(place slot) {
+	name := place.name
+	ours, err := isOurs(place.path)
+	info, statErr := os.Stat(place.path)
 	switch {
 	case err != nil:
 		s.Problems = append(s.Problems, fmt.Sprintf("cannot read the hook %s: %v: make it readable", name, err))
@@ -56,20 +69,39 @@ func (s *Status) checkHook(path, name string) {
 		s.Problems = append(s.Problems, fmt.Sprintf("cannot find assay in the hook %s: run assay hook install", name))
 	case statErr != nil || info.Mode()&0o111 == 0:
 		s.Problems = append(s.Problems, fmt.Sprintf("cannot run the hook %s: it is not executable: run assay hook install again", name))
+	case !place.linked():
+		s.Problems = append(s.Problems, fmt.Sprintf("cannot run the hook %s: %s does not lead to it: run gitolite setup --hooks-only", name, place.link))
 	default:
 		s.Installed[name] = true
-		s.checkProgram(path, name)
+		s.checkProgram(place)
 	}
-	for _, other := range filesIn(path+".d", "", "") {
+	dir := filepath.Join(s.GitDir, "hooks", name+".d")
+	for _, other := range append(filesIn(dir, "", ""), filesIn(place.others, "", "")...) {
 		if info, err := os.Stat(other); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			s.Others = append(s.Others, filepath.Join("hooks", name+".d", filepath.Base(other)))
+			s.addOther(other)
 		}
 	}
 }
 
-// checkProgram looks at the program that a stub names.
-func (s *Status) checkProgram(path, name string) {
-	data, err := os.ReadFile(path)
+// addOther notes a hook that runs beside ours, by its path below the repository if
+// it is there.
+func (s *Status) addOther(path string) {
+	if rel, err := filepath.Rel(s.GitDir, path); err == nil && filepath.IsLocal(rel) {
+		path = rel
+	}
+	if !slices.Contains(s.Others, path) && filepath.Base(path) != ownName {
+		s.Others = append(s.Others, path)
+	}
+}
+
+// linked tells whether the repository leads to the hook.
+func (s slot) linked() bool {
+	return s.link == "" || samePlace(s.link, s.path)
+}
+
+// checkProgram looks at the program that a stub names, and at its version.
+func (s *Status) checkProgram(place slot) {
+	data, err := os.ReadFile(place.path)
 	if err == nil {
 		_, rest, _ := strings.Cut(string(data), "\nassay=")
 		line, _, _ := strings.Cut(rest, "\n")
@@ -77,7 +109,12 @@ func (s *Status) checkProgram(path, name string) {
 		_, err = checkExe(s.Exe)
 	}
 	if err != nil {
-		s.Problems = append(s.Problems, fmt.Sprintf("cannot run the hook %s: %s is not there: run assay hook install again", name, s.Exe))
+		s.Problems = append(s.Problems, fmt.Sprintf("cannot run the hook %s: %s is not there: run assay hook install again", place.name, s.Exe))
+		return
+	}
+	s.Current[place.name] = bytes.Equal(data, place.stub(s.Exe))
+	if !s.Current[place.name] {
+		s.Problems = append(s.Problems, fmt.Sprintf("cannot vouch for the hook %s: another version of assay wrote it, or somebody changed it: run assay hook install again", place.name))
 	}
 }
 

@@ -24,6 +24,16 @@ type Config struct {
 	Name       string `yaml:"name"`
 	Server     string `yaml:"server"`      // "http://localhost:8080"
 	SecretFile string `yaml:"secret_file"` // absolute path of the webhook secret
+	// Layout says where the hooks are; "" stands for LayoutGit.
+	Layout Layout `yaml:"layout,omitempty"`
+	Common string `yaml:"common,omitempty"` // of LayoutGitolite: the directory it links from, "" to find it out
+}
+
+func (c Config) layout() Layout {
+	if c.Layout == "" {
+		return LayoutGit
+	}
+	return c.Layout
 }
 
 func configPath(gitDir string) string { return filepath.Join(gitDir, "assay", "config.yml") }
@@ -66,6 +76,9 @@ func (c Config) check() error {
 	}
 	if c.Name == "" || len(c.Name) > 1024 || strings.HasPrefix(c.Name, "-") || strings.ContainsFunc(c.Name, unicode.IsControl) {
 		return fmt.Errorf("the name %q is none: write the repository as the server's configuration does", clip(c.Name))
+	}
+	if _, err := ParseLayout(string(c.Layout)); err != nil {
+		return err
 	}
 	if !filepath.IsAbs(c.SecretFile) {
 		return fmt.Errorf("the secret file %q is no absolute path: write one", clip(c.SecretFile))

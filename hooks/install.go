@@ -25,18 +25,36 @@ type Options struct {
 	Name       string // the repository for the server; "" for its absolute path
 	// HooksPath is what git says for core.hooksPath there, "" if it is not set.
 	HooksPath string
+	// Layout says where the git server looks for hooks; "" finds it out.
+	Layout Layout
+	// Common is the directory that gitolite links hooks from; "" finds it out.
+	Common string
 }
 
-// Install writes the configuration and the hooks pre-receive and post-receive.
-// A hook of that name which is there already goes to <name>.d/50-existing;
-// everything executable in <name>.d runs before assay, in the order of names.
-// Installing again brings both up to date and changes nothing else.
+// Install writes the configuration and the hooks pre-receive and post-receive,
+// where the git server looks for them (see Layout). With git's own layout, and
+// gitolite's, a hook of that name which is there already is kept as 50-existing;
+// everything executable in hooks/<name>.d runs before assay, in the order of
+// names. Installing again brings both up to date and changes nothing else.
 func Install(o Options) error {
 	gitDir, err := findGitDir(o.GitDir)
 	if err != nil {
 		return err
 	}
-	hooksDir, err := hooksDir(gitDir, o.HooksPath)
+	if o.Layout == "" {
+		o.Layout = detect(gitDir)
+	}
+	if o.Layout != LayoutGitLab { // which never asks git
+		if _, err := hooksDir(gitDir, o.HooksPath); err != nil {
+			return err
+		}
+	}
+	if o.Common != "" {
+		if o.Common, err = filepath.Abs(o.Common); err != nil {
+			return fmt.Errorf("cannot find the directory %s: %v", clip(o.Common), err)
+		}
+	}
+	slots, err := o.Layout.slots(gitDir, o.Common)
 	if err != nil {
 		return err
 	}
@@ -56,12 +74,33 @@ func Install(o Options) error {
 	if err := c.save(gitDir, spool.modes); err != nil {
 		return err
 	}
-	for _, name := range hookNames() {
-		if err := installHook(hooksDir, name, exe, spool.modes); err != nil {
-			return fmt.Errorf("cannot install the hook %s: %v: run this as the owner of the repository", name, err)
+	return installAll(gitDir, slots, exe, spool.modes)
+}
+
+func installAll(gitDir string, slots []slot, exe string, m modes) error {
+	for _, s := range slots {
+		err := s.replaceGit(gitDir)
+		if err == nil && s.link != "" {
+			err = s.enter(gitDir, m)
+		}
+		if err == nil {
+			err = s.install(exe, m)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot install the hook %s: %v: run this as the owner of the repository", s.name, err)
 		}
 	}
 	return nil
+}
+
+// replaceGit takes away a hook of ours in git's own place when it belongs
+// elsewhere: an earlier version knew no other.
+func (s slot) replaceGit(gitDir string) error {
+	hook := filepath.Join(gitDir, "hooks", s.name)
+	if hook == s.path {
+		return nil
+	}
+	return slot{name: s.name, path: hook, others: hook + ".d"}.uninstall()
 }
 
 func (o Options) config(gitDir string) (Config, error) {
@@ -69,7 +108,10 @@ func (o Options) config(gitDir string) (Config, error) {
 	if err != nil || o.SecretFile == "" {
 		return Config{}, errors.New("cannot install the hooks: no secret file is given: name the file with the server's webhook secret")
 	}
-	c := Config{Version: configVersion, Name: o.Name, Server: o.Server, SecretFile: secret}
+	c := Config{Version: configVersion, Name: o.Name, Server: o.Server, SecretFile: secret, Layout: o.Layout, Common: o.Common}
+	if c.Layout == LayoutGit {
+		c.Layout = "" // what versions that knew no other wrote
+	}
 	if c.Name == "" {
 		c.Name = gitDir
 	}
@@ -154,27 +196,6 @@ func hooksDir(gitDir, hooksPath string) (string, error) {
 	return "", fmt.Errorf("cannot install the hooks: git is told to look for them in %s (core.hooksPath), which other repositories may share: set core.hooksPath to %s for this repository, or call assay hook pre-receive and assay hook post-receive from the hooks there", clip(hooksPath), own)
 }
 
-func installHook(hooksDir, name, exe string, m modes) error {
-	if err := makeDir(hooksDir, m); err != nil {
-		return err
-	}
-	path := filepath.Join(hooksDir, name)
-	others := path + ".d"
-	if err := makeDir(others, m); err != nil {
-		return err
-	}
-	ours, err := isOurs(path)
-	if err != nil {
-		return err
-	}
-	if !ours {
-		if err := keepExisting(path, others); err != nil {
-			return err
-		}
-	}
-	return m.writeMode(path, stub(name, exe), 0o755)
-}
-
 // makeDir makes a directory of the repository that everybody may read.
 func makeDir(dir string, m modes) error {
 	m.dir |= 0o055
@@ -257,19 +278,46 @@ func isOurs(path string) (bool, error) {
 	return bytes.Contains(start[:n], []byte(stubMark)), nil
 }
 
-// Uninstall takes the hooks away and puts back those that were there before.
-// What else is in <name>.d stays, and no longer runs. Events that wait stay in
-// the spool; without any, everything of assay's is removed.
+// Uninstall takes the hooks away and puts back those that were there before. A
+// hook that gitolite's repositories share goes with the last of them. What else is
+// in <name>.d stays; with git's own layout it no longer runs. Events that wait
+// stay in the spool; without any, everything of assay's is removed.
 func Uninstall(gitDir string) error {
 	gitDir, err := findGitDir(gitDir)
 	if err != nil {
 		return err
 	}
-	for _, name := range hookNames() {
-		if err := uninstallHook(filepath.Join(gitDir, "hooks", name)); err != nil {
-			return fmt.Errorf("cannot remove the hook %s: %v: run this as the owner of the repository", name, err)
+	slots, err := installedSlots(gitDir)
+	if err != nil {
+		return err
+	}
+	for _, s := range slots {
+		last := true
+		if s.link != "" {
+			last, err = s.leave(gitDir)
+		}
+		if err == nil && last {
+			err = s.uninstall()
+		}
+		if err != nil {
+			return fmt.Errorf("cannot remove the hook %s: %v: run this as the owner of the repository", s.name, err)
 		}
 	}
+	return removeOwn(gitDir)
+}
+
+// installedSlots are where the hooks were installed, by the configuration if it
+// can be read.
+func installedSlots(gitDir string) ([]slot, error) {
+	layout, common := detect(gitDir), ""
+	if c, err := Load(gitDir); err == nil {
+		layout, common = c.layout(), c.Common
+	}
+	return layout.slots(gitDir, common)
+}
+
+// removeOwn removes the configuration, and the spool if nothing waits in it.
+func removeOwn(gitDir string) error {
 	if err := os.Remove(configPath(gitDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot remove the hooks' configuration: %v: run this as the owner of the repository", err)
 	}
@@ -282,17 +330,4 @@ func Uninstall(gitDir string) error {
 	}
 	_ = os.Remove(filepath.Dir(spool)) // others may have put something there
 	return nil
-}
-
-func uninstallHook(path string) error {
-	ours, err := isOurs(path)
-	if err != nil || !ours {
-		return err
-	}
-	err = os.Rename(filepath.Join(path+".d", existing), path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = os.Remove(path)
-	}
-	_ = os.Remove(path + ".d") // fails, as it should, when others are in it
-	return err
 }

@@ -274,7 +274,8 @@ func TestCheckTellsWhatIsInstalled(t *testing.T) {
 	add(t, spool, "a")
 	s, err = Check(bare, "")
 	want := Status{
-		GitDir: bare, Installed: map[string]bool{"pre-receive": true, "post-receive": true}, Exe: o.Exe,
+		GitDir: bare, Layout: LayoutGit, Exe: o.Exe,
+		Installed: map[string]bool{"pre-receive": true, "post-receive": true}, Current: map[string]bool{"pre-receive": true, "post-receive": true},
 		Others: []string{"hooks/pre-receive.d/50-existing"}, Waiting: 1,
 		Config:   Config{Version: 1, Name: "checks/hello", Server: "http://h", SecretFile: o.SecretFile},
 		Problems: []string{"cannot deliver 1 events yet: see whether http://h answers and has the same secret: assay hook deliver --git-dir " + bare + " tells"},
@@ -284,7 +285,7 @@ func TestCheckTellsWhatIsInstalled(t *testing.T) {
 	}
 
 	put(t, filepath.Join(bare, "hooks", "pre-receive"), read(t, filepath.Join(bare, "hooks", "pre-receive")), 0o644)
-	put(t, filepath.Join(bare, "hooks", "post-receive"), string(stub("post-receive", "/nonexistent")), 0o755)
+	put(t, filepath.Join(bare, "hooks", "post-receive"), string(slot{name: "post-receive"}.stub("/nonexistent")), 0o755)
 	put(t, filepath.Join(spool.dir, "x.bad"), "", 0o600)
 	if err := os.Remove(o.SecretFile); err != nil {
 		t.Fatal(err)

@@ -6,8 +6,14 @@ import "strings"
 const stubMark = "# This is assay's hook"
 
 // stub is the hook itself: it runs the other hooks of the name, each with the
-// same input, then assay. Only assay's part knows more than sh does.
-func stub(name, exe string) []byte {
+// same input, then assay, in a shared place only for repositories that have a
+// configuration. Only assay's part knows more than sh does.
+func (s slot) stub(exe string) []byte {
+	name, others, only := s.name, `"$0".d/*`, ""
+	if s.link != "" {
+		others += " " + quote(s.others) + "/*"
+		only = "\n[ -f \"${GIT_DIR:-.}/assay/config.yml\" ] || exit 0"
+	}
 	onFailure, onMissing := `exit 1`, "cannot check this push, so it is refused"
 	exit := `exit 1`
 	if name == "post-receive" {
@@ -17,7 +23,7 @@ func stub(name, exe string) []byte {
 	}
 	return []byte(strings.NewReplacer(
 		"MARK", stubMark, "NAME", name, "EXE", quote(exe),
-		"FAILURE", onFailure, "MISSING", onMissing, "EXIT", exit,
+		"FAILURE", onFailure, "MISSING", onMissing, "EXIT", exit, "OTHERS", others, "ONLY", only,
 	).Replace(stubText))
 }
 
@@ -28,11 +34,11 @@ MARK, written by "assay hook install". Do not edit: put
 assay=EXE
 input=$(cat; echo .)
 input=${input%.}
-for other in "$0".d/*; do
+for other in OTHERS; do
 	if [ -f "$other" ] && [ -x "$other" ]; then
 		printf %s "$input" | "$other" "$@" || FAILURE
 	fi
-done
+doneONLY
 if [ ! -x "$assay" ]; then
 	echo "assay: MISSING: the program $assay is missing: install it again, or run assay hook install with another" >&2
 	EXIT

@@ -392,23 +392,31 @@ func (c *countdown) asked() bool {
 	return true
 }
 
+// reopen opens a store that the test closes.
+func reopen(t *testing.T, dir string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // Cut short anywhere, pruning leaves nothing that the next run does not find.
 func TestPruneCutShort(t *testing.T) {
 	all := Retention{hour(100), hour(100), hour(100)}
+	past := t.TempDir()
+	h := newHistory(t, reopen(t, past))
+	h.fill()
+	h.must(h.s.Close())
 	want := ""
 	for n := 0; ; n += 3 {
 		dir := t.TempDir()
-		s, err := Open(t.Context(), dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		h := newHistory(t, s)
-		h.fill()
-		_, cut := s.Prune(endAfter(t.Context(), n), all)
-		h.must(s.Close())
-		if h.s, err = Open(t.Context(), dir); err != nil {
-			t.Fatal(err)
-		}
+		h.must(os.CopyFS(dir, os.DirFS(past)))
+		h.s = reopen(t, dir)
+		_, cut := h.s.Prune(endAfter(t.Context(), n), all)
+		h.must(h.s.Close())
+		h.s = reopen(t, dir)
 		for _, id := range filesOf(t, h.s) {
 			if _, err := h.s.Execution(t.Context(), id); err != nil {
 				t.Errorf("after %d: files that nothing names: %v", n, err)

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"strconv"
 
 	"github.com/gorilla/mux"
 
@@ -23,8 +24,12 @@ type eventView struct {
 	Before, Commit       commitView
 	Pull                 int
 	Untrusted            bool
+	Author, Context      string
+	Origin               string // in words, "" for an ordinary delivery
+	Again                int    // how often it was delivered again
 	Build                *buildView
 	Tries                int
+	Sent                 *deliveryView // nil without an inbox
 	List                 listView
 	More                 bool
 }
@@ -45,7 +50,10 @@ func (s *server) eventPage(r *http.Request) (response, error) {
 		return nil, err
 	}
 	view := s.eventView(event, made)
-	p := page{Template: "event", Title: "Event: " + view.What, Body: view}
+	if err := s.addDelivery(r.Context(), &view, event); err != nil {
+		return nil, err
+	}
+	p := page{Template: "event", Section: "events", Title: "Event: " + view.What, Body: view}
 	if event.State == assay.EventNew || unfinished(made) {
 		p.Refresh = liveSeconds
 	}
@@ -57,7 +65,8 @@ func (s *server) eventView(event assay.EventRecord, made []assay.Execution) even
 		ID: plain(event.ID), Source: plain(event.Source), Delivery: plain(event.Delivery), Kind: plain(string(event.Kind)),
 		What: what(event.Event), Received: s.moment(event.Received), Repo: showAddress(event.Repo), Ref: plain(event.Ref),
 		Commit: showCommit(event.Repo, event.Commit, 0), Before: showCommit(event.Repo, event.Before, 0),
-		Pull: event.PullRequest, Untrusted: event.Kind == assay.EventPullRequest && !event.Trusted, Tries: event.Tries,
+		Pull: event.PullRequest, Untrusted: untrusted(event.Event), Tries: event.Tries,
+		Author: clip(plain(event.Author), 100), Context: clip(plain(event.Context), 200), Origin: originWords(event.Origin),
 	}
 	if len(made) > eventRows {
 		made, view.More = made[:eventRows], true
@@ -68,6 +77,29 @@ func (s *server) eventView(event assay.EventRecord, made []assay.Execution) even
 		view.Build, view.List.NoPackage = showBuild(*b), true
 	}
 	return view
+}
+
+// untrusted tells whether the forge says that the author may not write.
+func untrusted(e assay.Event) bool {
+	switch e.Kind {
+	case assay.EventPullRequest, assay.EventComment, assay.EventRerun:
+		return !e.Trusted
+	}
+	return false
+}
+
+func originWords(o assay.Origin) string {
+	switch o {
+	case assay.OriginDelivered:
+		return ""
+	case assay.OriginRecovered:
+		return "it never arrived; the forge was asked for it"
+	case assay.OriginWatched:
+		return "there is no webhook; the repository was looked at"
+	case assay.OriginReplayed:
+		return "an operator had it done once more"
+	}
+	return clip(plain(string(o)), 40)
 }
 
 func what(e assay.Event) string {
@@ -81,6 +113,13 @@ func what(e assay.Event) string {
 			return plain("A build of " + clip(e.Build.NVR(), 120))
 		}
 		return "A build"
+	case assay.EventComment:
+		return plain("A command on pull request " + strconv.Itoa(e.PullRequest) + " of " + clip(showAddress(e.Repo).Text, 120))
+	case assay.EventRerun:
+		if e.Context == "" {
+			return plain("A request to run everything again on " + clip(showAddress(e.Repo).Text, 120))
+		}
+		return plain("A request to run " + clip(e.Context, 80) + " again on " + clip(showAddress(e.Repo).Text, 120))
 	case assay.EventPing:
 		return "A forge saying hello"
 	}
@@ -98,7 +137,7 @@ func becameOf(event assay.EventRecord, made int) (chip, string) {
 		return chip{"queued", "new"}, "Stored; its checks are being looked up."
 	case assay.EventPlanned:
 		if made == 0 && note == "" {
-			note = "No check asks for an event like this."
+			note = "There are no executions of it: no check asks for such an event, or they were too old to be kept."
 		}
 		return chip{"passed", "planned"}, note
 	case assay.EventIgnored:

@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -188,4 +189,13 @@ func fillEvents(w *world) {
 		Repo: "example/nano", Ref: "refs/heads/main", Before: goodCommit, Commit: badCommit}}
 	w.events[eventNew] = assay.EventRecord{State: assay.EventNew, Event: assay.Event{
 		ID: eventNew, Source: "github", Kind: assay.EventPullRequest, PullRequest: 7, Received: ago(1), Repo: "example/hello", Ref: "refs/heads/main", Commit: badCommit}}
+	w.events[eventFailed] = assay.EventRecord{State: assay.EventFailed, Tries: 5, Note: "cannot read the check repository: it has no branch f42", Event: assay.Event{
+		ID: eventFailed, Source: "git", Delivery: "replay:0198c0de", Kind: assay.EventPush, Received: ago(90000), Repo: "/srv/git/checks/hello.git",
+		Ref: "refs/heads/f42", Commit: checksSHA, Author: "maintainer", Origin: assay.OriginReplayed}}
+	w.sent = map[string]sent{
+		eventBuild: {http.Header{"Content-Type": {"application/json"}, "X-Assay-Delivery": {"koji-2718281"}},
+			`{"package":"rpms/hello","version":"1.1","release":"1.fc42","artifacts":["https://builds.example.org/?a=1&b=<2>"]}`},
+		eventIgnored: {http.Header{"X-Github-Event": {"push"}}, "payload=%7B%7D"},
+	}
+	w.repeats = map[string]int{eventBuild: 2}
 }

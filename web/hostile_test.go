@@ -3,6 +3,7 @@ package web
 import (
 	"archive/zip"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"mime"
@@ -53,7 +54,11 @@ func poison(w *world, text string) {
 	w.write(idBig, "console", text)
 	w.events[eventNew] = assay.EventRecord{State: assay.EventState(text), Note: text, Event: assay.Event{
 		ID: eventNew, Source: text, Delivery: text, Kind: assay.EventKind(text), Repo: text, Ref: text, Before: text, Commit: text, Ignored: text,
+		Author: text, Context: text, Origin: assay.Origin(text), Received: ago(0),
 		Build: &assay.Build{ID: text, Package: text, Version: text, Release: text, Arch: text, Branch: text, Artifacts: []string{text}}}}
+	quoted, _ := json.Marshal(map[string]string{text: text})
+	w.sent = map[string]sent{eventNew: {http.Header{text: {text, text}}, string(quoted)}}
+	w.showBodies = true
 }
 
 func TestHostileTextStaysText(t *testing.T) {
@@ -64,7 +69,8 @@ func TestHostileTextStaysText(t *testing.T) {
 		name := (&url.URL{Path: "/packages/" + text}).EscapedPath()
 		for _, target := range []string{"/", "/?package=" + url.QueryEscape(text), "/?state=" + url.QueryEscape(text), "/?before=" + url.QueryEscape(text),
 			name, "/executions/" + idBig, "/executions/" + idQueued + "0", "/executions/" + idBig + "/log", "/executions/" + idBig + "/log?line=" + url.QueryEscape(text),
-			"/events/" + eventNew, "/" + strings.TrimPrefix(name, "/packages/")} {
+			"/events/" + eventNew, "/events", "/events?repo=" + url.QueryEscape(text), "/events?source=" + url.QueryEscape(text), "/events?since=" + url.QueryEscape(text),
+			"/" + strings.TrimPrefix(name, "/packages/")} {
 			checkInert(t, target, get(t, router, target).Body.String())
 		}
 		if r := get(t, router, "/executions/"+idBig+".json"); r.Header().Get("Content-Type") != "application/json" || strings.Contains(r.Body.String(), "<") {

@@ -170,6 +170,7 @@ type page struct {
 	Body     any
 
 	Version, Style, Icon string // filled in by server.page
+	Events               bool   // there is a list of events; filled in, too
 }
 
 // page renders into memory first, so that a template that fails half-way never
@@ -178,7 +179,7 @@ func (s *server) page(p page) response {
 	if p.Status == 0 {
 		p.Status = http.StatusOK
 	}
-	p.Version, p.Style, p.Icon = s.Version, s.assets.style, s.assets.icon
+	p.Version, p.Style, p.Icon, p.Events = s.Version, s.assets.style, s.assets.icon, s.Inbox != nil
 	var buf bytes.Buffer
 	if err := s.pages.render(&buf, p); err != nil {
 		s.Log.Error().Err(err).Str("template", p.Template).Msg("cannot render a page")

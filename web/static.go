@@ -69,7 +69,7 @@ func loadPages() (pages, error) {
 		return nil, fmt.Errorf("cannot parse the page layout: %v", err)
 	}
 	ps := pages{}
-	for _, name := range []string{"front", "package", "execution", "log", "event", "message"} {
+	for _, name := range []string{"front", "package", "execution", "log", "event", "events", "message"} {
 		t, err := layout.Clone()
 		if err == nil {
 			t, err = t.ParseFS(embedded, "templates/"+name+".html")

@@ -61,6 +61,12 @@ type Options struct {
 	// Waits tells why an execution is not being run yet, in one line, "" if it does
 	// not know; may be nil.
 	Waits func(execution string) string
+	// Inbox is what /events and the pages of events show of deliveries; nil for
+	// none of it.
+	Inbox Inbox
+	// ShowBodies shows the body of a delivery, where it is JSON, to everybody who
+	// may see the pages. Bodies can hold what is private.
+	ShowBodies bool
 	// Ping tells whether the server can do its work; nil for always.
 	Ping func(context.Context) error
 	// Now is the clock for relative times; nil for time.Now.
@@ -100,7 +106,7 @@ type route struct {
 // could mean something in a path. More exact patterns come first.
 func (s *server) routes() []route {
 	const execution = "/executions/{id:[0-9A-Za-z-]{1,64}}"
-	return []route{
+	routes := []route{
 		{"/", s.front},
 		{"/packages/{name:(?s:.+)}", s.packagePage},
 		{execution + ".json", s.executionJSON},
@@ -113,6 +119,10 @@ func (s *server) routes() []route {
 		{"/robots.txt", s.robots},
 		{"/healthz", s.health},
 	}
+	if s.Inbox != nil {
+		routes = append(routes, route{"/events", s.events})
+	}
+	return routes
 }
 
 // server holds what the handlers share.
@@ -156,7 +166,7 @@ func (s *server) health(r *http.Request) (response, error) {
 // robots keeps crawlers to the front page and the packages: executions are many
 // and their logs are large.
 func (s *server) robots(*http.Request) (response, error) {
-	return text(http.StatusOK, "User-agent: *\nDisallow: /executions/\nDisallow: /events/\n"), nil
+	return text(http.StatusOK, "User-agent: *\nDisallow: /executions/\nDisallow: /events\n"), nil
 }
 
 func (s *server) notFound(r *http.Request) (response, error) {

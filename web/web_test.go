@@ -30,6 +30,7 @@ func addresses(s *server) map[string][]string {
 		execution + "/log.txt":                  {"/executions/" + idFailed + "/log.txt", "/executions/" + idQueued + "/log.txt"},
 		execution + "/artifacts/{path:(?s:.+)}": {"/executions/" + idFailed + "/artifacts/report.html", "/executions/" + idFailed + "/artifacts/none"},
 		"/events/{id:[0-9A-Za-z-]{1,64}}":       {"/events/" + eventBuild, "/events/" + eventIgnored, "/events/" + eventNew, "/events/none"},
+		"/events":                               {"/events", "/events?state=new", "/events?state=nonsense", "/events?since=nonsense", "/events?before=none", "/events?repo=hello&source=git&since=7d"},
 		"/static/{file}":                        {s.assets.style, s.assets.icon, "/static/none.css"},
 		"/robots.txt":                           {"/robots.txt"},
 		"/healthz":                              {"/healthz"},
@@ -121,7 +122,7 @@ func TestStatuses(t *testing.T) {
 		"/executions/" + idFailed + "/artifacts/greets/output.txt": 200, "/executions/" + idFailed + "/artifacts/greets": 404,
 		"/executions/" + idFailed + "/artifacts/../log-1": 404, "/executions/" + idFailed + "/artifacts/%2e%2e/log-1": 404, "/executions/none/artifacts/report.html": 404,
 		"/executions/" + idFailed + "/artifacts//etc/passwd": 404, "/executions/" + idFailed + "/artifacts/a%00b": 404,
-		"/events/" + eventBuild: 200, "/events/none": 404, "/static/none.css": 404, "/robots.txt": 200, "/healthz": 200, "/none": 404,
+		"/events/" + eventBuild: 200, "/events/none": 404, "/events": 200, "/events?state=x": 400, "/events?until=x": 400, "/events?before=x": 404, "/events?source=none": 200, "/static/none.css": 404, "/robots.txt": 200, "/healthz": 200, "/none": 404,
 	} {
 		if got := get(t, router, target).Code; got != want {
 			t.Errorf("GET %s: %d, want %d", target, got, want)
@@ -201,7 +202,7 @@ func TestTemplatesRender(t *testing.T) {
 func emptyBody(name string) any {
 	return map[string]any{
 		"front": frontView{}, "package": packageView{}, "execution": executionView{},
-		"log": logView{}, "event": eventView{}, "message": messageView{},
+		"log": logView{}, "event": eventView{}, "events": eventsView{}, "message": messageView{},
 	}[name]
 }
 
@@ -213,7 +214,8 @@ func TestGoldenPages(t *testing.T) {
 	router := w.router(t)
 	for name, target := range map[string]string{
 		"failed": "/executions/" + idFailed, "queued": "/executions/" + idQueued, "log": "/executions/" + idFailed + "/log?line=31",
-		"event": "/events/" + eventBuild, "ignored": "/events/" + eventIgnored, "missing": "/none", "front": "/?state=running",
+		"event": "/events/" + eventBuild, "ignored": "/events/" + eventIgnored, "events": "/events",
+		"missing": "/none", "front": "/?state=running",
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := regexp.MustCompile(`/static/[0-9a-f]{16}`).ReplaceAllString(get(t, router, target).Body.String(), "/static/HASH")
@@ -246,7 +248,7 @@ func TestPagesAreWellFormed(t *testing.T) {
 	fillWorld(w)
 	router := w.router(t)
 	for _, target := range []string{"/", "/packages/rpms/hello", "/executions/" + idFailed, "/executions/" + idPassed, "/executions/" + idErrored,
-		"/executions/" + idRunning, "/executions/" + idFailed + "/log", "/events/" + eventBuild, "/none"} {
+		"/executions/" + idRunning, "/executions/" + idFailed + "/log", "/events/" + eventBuild, "/events", "/events?source=git", "/none"} {
 		root, err := html.Parse(get(t, router, target).Body)
 		if err != nil {
 			t.Fatal(err)

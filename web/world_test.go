@@ -63,6 +63,9 @@ type world struct {
 	results    map[string][]assay.Result
 	artifacts  map[string][]assay.Artifact
 	events     map[string]assay.EventRecord
+	sent       map[string]sent // by event
+	repeats    map[string]int  // by event
+	showBodies bool
 	fail       error // of every call
 	log        bytes.Buffer
 }
@@ -73,7 +76,7 @@ func newWorld(t testing.TB) *world {
 }
 
 func (w *world) options() Options {
-	return Options{Store: w, Files: w, Log: zerolog.New(&w.log), Version: "1.0-test", Now: func() time.Time { return w.now }}
+	return Options{Store: w, Files: w, Inbox: w, ShowBodies: w.showBodies, Log: zerolog.New(&w.log), Version: "1.0-test", Now: func() time.Time { return w.now }}
 }
 
 func (w *world) router(t testing.TB) *mux.Router {
@@ -218,6 +221,7 @@ const (
 	eventBuild   = "e0000000-0000-4000-8000-000000000001"
 	eventIgnored = "e0000000-0000-4000-8000-000000000002"
 	eventNew     = "e0000000-0000-4000-8000-000000000003"
+	eventFailed  = "e0000000-0000-4000-8000-000000000004"
 
 	goodCommit = "8c1f0e7d5b3a29184756abcdef0123456789abcd"
 	badCommit  = "1d2e3f405162738495a6b7c8d9e0f1a2b3c4d5e6"

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,12 +23,12 @@ const (
 // GitLab is the Source of the project and group webhooks of gitlab.com and of
 // GitLab of one's own.
 //
-// A secret that begins with "whsec_" is a signing token: it vouches for the body
-// by the Webhook-Signature header (Standard Webhooks; GitLab 19 and later), and
-// never as a plain token. Any other secret is a secret token, which GitLab sends
-// as it is in X-Gitlab-Token. A delivery with a signature of a configured
-// signing token is signed; where both kinds are configured, a delivery without
-// a signature needs the secret token.
+// A secret that begins with "whsec_" is a signing token: it vouches for body, id
+// and time by the header Webhook-Signature (Standard Webhooks; newer versions of
+// GitLab), and never as a plain token. Any other secret is a secret token, which
+// GitLab sends as it is in X-Gitlab-Token: it vouches for who sends, and for
+// nothing that is sent. Where both kinds are configured a signature that is there
+// has to fit, and only a delivery without one may bring the token instead.
 //
 // An event's Repo is "HOST/GROUP/NAME", with as many groups as there are. A
 // merge request's Ref is its target branch, Commit the head of its source
@@ -49,19 +50,14 @@ var _ Source = (*GitLab)(nil)
 // gitLabScheme takes signatures where there is a key for them, and tokens
 // otherwise.
 func gitLabScheme(keys Keys) scheme {
-	signs, plain := 0, 0
-	for _, secret := range keys.all() {
-		if isSigningToken(secret) {
-			signs++
-		} else {
-			plain++
-		}
-	}
+	all := keys.all()
+	signs := slices.ContainsFunc(all, isSigningToken)
+	plain := slices.ContainsFunc(all, func(secret []byte) bool { return !isSigningToken(secret) })
 	return func(header http.Header, body []byte) (func([]byte) bool, error) {
 		switch given := header.Get(standardSignature); {
-		case signs > 0 && given != "":
+		case signs && given != "":
 			return standardScheme(header, body)
-		case plain == 0:
+		case !plain:
 			return nil, fmt.Errorf("it has no %s header: set the signing token of the webhook", standardSignature)
 		}
 		fits, err := tokenScheme(gitLabToken)(header, body)
@@ -69,16 +65,22 @@ func gitLabScheme(keys Keys) scheme {
 	}
 }
 
+// Warning tells the operator of a signing token that fits nothing, too.
+func (s *GitLab) Warning() string {
+	for _, secret := range s.keys.all() {
+		if _, err := standardKey(secret); isSigningToken(secret) && err != nil {
+			return "a signing token of this source is not whsec_ and base64, and fits nothing: copy it from GitLab once more"
+		}
+	}
+	return s.signer.Warning()
+}
+
 func isSigningToken(secret []byte) bool { return strings.HasPrefix(string(secret), standardPrefix) }
 
 // SignedAt tells when GitLab signed the delivery. A secret token vouches for no
 // time.
 func (s *GitLab) SignedAt(header http.Header, _ []byte) (time.Time, bool) {
-	signs := false
-	for _, secret := range s.keys.all() {
-		signs = signs || isSigningToken(secret)
-	}
-	if !signs || header.Get(standardSignature) == "" {
+	if header.Get(standardSignature) == "" || !slices.ContainsFunc(s.keys.all(), isSigningToken) {
 		return time.Time{}, false
 	}
 	return unixTime(header.Get(standardTime))

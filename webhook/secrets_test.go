@@ -230,6 +230,17 @@ func TestScopedWarnings(t *testing.T) {
 	}
 }
 
+func TestSigningTokenWarning(t *testing.T) {
+	for token, warning := range map[string]string{
+		signingToken: "", "whsec_***************": "fits nothing", "whsec_": "fits nothing", "whsec_AAAA": "fewer than 16 bytes", "": "no secret is configured",
+	} {
+		said := webhook.NewGitLab(webhook.Keys{Secrets: [][]byte{[]byte(token)}}).Warning()
+		if (said == "") != (warning == "") || !strings.Contains(said, warning) {
+			t.Errorf("%q: %q, want %q", token, said, warning)
+		}
+	}
+}
+
 // What was signed long ago is refused, wherever the sender signs a time.
 func TestAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

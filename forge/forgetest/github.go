@@ -4,10 +4,9 @@
 package forgetest
 
 import (
-	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -21,16 +20,21 @@ import (
 	"github.com/assay-ci/assay"
 )
 
-// The account that GitHub's token belongs to, and somebody else's.
+// The account that GitHub's token belongs to, somebody else's, and that of the
+// App, whose name is AppSlug + "[bot]".
 const (
 	OwnUser   = int64(1001)
 	OtherUser = int64(6666)
+	BotUser   = int64(4141)
+	AppSlug   = "assay-checks"
 )
 
 // GitHub is a server that answers as GitHub's REST API does (docs.github.com/rest,
-// version 2022-11-28), for statuses and comments, from memory. A request that
-// the documents do not allow fails the test. Repositories, commits and pull
-// requests must be added; everything else answers 404 or 422 as GitHub would.
+// version 2022-11-28), for what forge.GitHub does, from memory. A request that
+// the documents do not allow fails the test. Repositories, commits, pull
+// requests, accounts and the App must be added; everything else answers 404 or
+// 422 as GitHub would. Answers to GET have an ETag and may be asked for with
+// If-None-Match.
 type GitHub struct {
 	URL   string // the API's base: an Enterprise Server's, with /api/v3/ at the end
 	Token string // what requests must bear
@@ -40,18 +44,30 @@ type GitHub struct {
 	// whatever was asked for; 0 for GitHub's 100.
 	PageSize int
 
-	t        testing.TB
-	mu       sync.Mutex
-	repos    map[string]*repository // by "owner/name"
-	lastID   int64
-	faults   []Fault
-	requests []string
+	Faults
+
+	t      testing.TB
+	mu     sync.Mutex
+	repos  map[string]*repository // by "owner/name"
+	lastID int64
+	app    *app
+	actor  actor // of the request at hand
+	same   int   // answers with 304
 }
 
 type repository struct {
-	statuses map[string][]assay.Status // by commit, oldest first
-	pulls    map[int]bool
-	comments map[string][]Comment // by thread: a commit or "#N", ascending by ID
+	statuses  map[string][]assay.Status // by commit, oldest first
+	pulls     map[int]assay.PullRequest
+	comments  map[string][]Comment // by thread: a commit, "#N" or "review", ascending by ID
+	accounts  map[string]string    // permission by name
+	reactions map[int64][]Reaction // by comment
+	checks    []*CheckRun          // ascending by ID
+}
+
+// Reaction is one picture below a comment.
+type Reaction struct {
+	User    int64
+	Content string
 }
 
 // Comment is a comment as it is kept.
@@ -88,7 +104,10 @@ func (g *GitHub) AddRepo(repo string, commits ...string) {
 	defer g.mu.Unlock()
 	r := g.repos[repo]
 	if r == nil {
-		r = &repository{statuses: map[string][]assay.Status{}, pulls: map[int]bool{}, comments: map[string][]Comment{}}
+		r = &repository{
+			statuses: map[string][]assay.Status{}, pulls: map[int]assay.PullRequest{}, comments: map[string][]Comment{},
+			accounts: map[string]string{}, reactions: map[int64][]Reaction{},
+		}
 		g.repos[repo] = r
 	}
 	for _, sha := range commits {
@@ -98,9 +117,44 @@ func (g *GitHub) AddRepo(repo string, commits ...string) {
 
 // AddPull opens a pull request in a repository that was added.
 func (g *GitHub) AddPull(repo string, number int) {
+	g.SetPull(repo, assay.PullRequest{Number: number, Open: true})
+}
+
+// SetPull makes a pull request what it is said to be.
+func (g *GitHub) SetPull(repo string, pull assay.PullRequest) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.repos[repo].pulls[number] = true
+	g.repos[repo].pulls[pull.Number] = pull
+}
+
+// AddAccount lets an account exist, with a permission in the repository: admin,
+// write, read or none.
+func (g *GitHub) AddAccount(repo, name, permission string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.repos[repo].accounts[name] = permission
+}
+
+// AddReview lets an account write a comment on the lines of a pull request and
+// returns its id.
+func (g *GitHub) AddReview(repo string, user int64, body string) int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.addComment(g.repos[repo], "review", user, body).ID
+}
+
+// Reactions returns what is below a comment, first one first.
+func (g *GitHub) Reactions(repo string, comment int64) []Reaction {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.repos[repo].reactions[comment])
+}
+
+// NotModified is how often 304 was answered.
+func (g *GitHub) NotModified() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.same
 }
 
 // Statuses returns everything that was posted on a commit, oldest first.
@@ -143,14 +197,6 @@ func (g *GitHub) DeleteComment(id int64) {
 	}
 }
 
-// Requests lists what was asked, "POST /repos/o/r/statuses/…" with the query, in
-// order, faults included.
-func (g *GitHub) Requests() []string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return slices.Clone(g.requests)
-}
-
 func (g *GitHub) addComment(r *repository, thread string, user int64, body string) Comment {
 	g.lastID++
 	c := Comment{ID: g.lastID, User: user, Body: body}
@@ -173,37 +219,8 @@ func threadName(pull int, sha string) string {
 	return sha
 }
 
-// serve misbehaves if it was told to, and otherwise answers.
 func (g *GitHub) serve(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return // the client went away
-	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	path, _ := strings.CutPrefix(r.URL.RequestURI(), "/api/v3")
-	fault, found := g.note(r.Method + " " + path)
-	if !found {
-		g.answer(w, r)
-		return
-	}
-	if fault.Late {
-		g.answer(httptest.NewRecorder(), r)
-	}
-	fault.play(w)
-}
-
-// note writes the request down and takes the first fault that is meant for it.
-func (g *GitHub) note(request string) (Fault, bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.requests = append(g.requests, request)
-	for i, f := range g.faults {
-		if strings.HasPrefix(request, f.On) {
-			g.faults = slices.Delete(g.faults, i, i+1)
-			return f, true
-		}
-	}
-	return Fault{}, false
+	g.Serve(w, r, "/api/v3", g.answer)
 }
 
 // answer checks what holds for every request, then does what was asked.
@@ -214,8 +231,8 @@ func (g *GitHub) answer(w http.ResponseWriter, r *http.Request) {
 	header.Set("X-RateLimit-Limit", "5000")
 	header.Set("X-RateLimit-Remaining", "4999")
 	header.Set("X-RateLimit-Reset", "4102444800")
-	if r.Header.Get("Authorization") != "Bearer "+g.Token {
-		problem(w, http.StatusUnauthorized, "Bad credentials")
+	if wrong := g.authenticate(r); wrong != "" {
+		problem(w, http.StatusUnauthorized, wrong)
 		return
 	}
 	if wrong := checkHeaders(r); wrong != "" {
@@ -223,15 +240,41 @@ func (g *GitHub) answer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	mux := http.NewServeMux()
-	for pattern, handle := range g.endpoints() {
+	for pattern, at := range g.endpoints() {
 		method, path, _ := strings.Cut(pattern, " ")
-		mux.HandleFunc(method+" /api/v3"+path, handle)
+		mux.HandleFunc(method+" /api/v3"+path, func(w http.ResponseWriter, r *http.Request) {
+			if g.permit(w, r, at.needs) {
+				at.handle(w, r)
+			}
+		})
 	}
 	if _, pattern := mux.Handler(r); pattern == "" {
 		g.undocumented(w, r, "no such endpoint in this test server")
 		return
 	}
+	if r.Method == http.MethodGet {
+		g.conditionally(w, r, mux)
+		return
+	}
 	mux.ServeHTTP(w, r)
+}
+
+// conditionally answers 304 to who has the answer already.
+func (g *GitHub) conditionally(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	record := httptest.NewRecorder()
+	next.ServeHTTP(record, r)
+	maps.Copy(w.Header(), record.Header())
+	if record.Code == http.StatusOK {
+		tag := fmt.Sprintf(`W/"%x"`, sha256.Sum256(record.Body.Bytes()))
+		w.Header().Set("ETag", tag)
+		if r.Header.Get("If-None-Match") == tag {
+			g.same++
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+	}
+	w.WriteHeader(record.Code)
+	_, _ = w.Write(record.Body.Bytes()) // a client that went away sees to itself
 }
 
 func checkHeaders(r *http.Request) string {

@@ -13,19 +13,36 @@ import (
 	"github.com/assay-ci/assay"
 )
 
+// endpoint is one operation.
+type endpoint struct {
+	needs  string // the permission, "checks:write"; see permit
+	handle http.HandlerFunc
+}
+
 // endpoints are the documented ones that are served. Handlers run under the
 // server's lock.
-func (g *GitHub) endpoints() map[string]http.HandlerFunc {
-	return map[string]http.HandlerFunc{
-		"GET /user": g.getUser,
-		"POST /repos/{owner}/{repo}/statuses/{sha}":           g.postStatus,
-		"GET /repos/{owner}/{repo}/commits/{sha}/status":      g.getStatus,
-		"GET /repos/{owner}/{repo}/commits/{sha}/comments":    g.listComments,
-		"POST /repos/{owner}/{repo}/commits/{sha}/comments":   g.postComment,
-		"PATCH /repos/{owner}/{repo}/comments/{id}":           g.patchComment,
-		"GET /repos/{owner}/{repo}/issues/{number}/comments":  g.listComments,
-		"POST /repos/{owner}/{repo}/issues/{number}/comments": g.postComment,
-		"PATCH /repos/{owner}/{repo}/issues/comments/{id}":    g.patchComment,
+func (g *GitHub) endpoints() map[string]endpoint {
+	return map[string]endpoint{
+		"GET /user": {"user", g.getUser},
+		"POST /repos/{owner}/{repo}/statuses/{sha}":                 {"statuses:write", g.postStatus},
+		"GET /repos/{owner}/{repo}/commits/{sha}/status":            {"statuses:read", g.getStatus},
+		"GET /repos/{owner}/{repo}/commits/{sha}/comments":          {"contents:read", g.listComments},
+		"POST /repos/{owner}/{repo}/commits/{sha}/comments":         {"contents:read", g.postComment},
+		"PATCH /repos/{owner}/{repo}/comments/{id}":                 {"contents:read", g.patchComment},
+		"GET /repos/{owner}/{repo}/issues/{number}/comments":        {"pull_requests:read", g.listComments},
+		"POST /repos/{owner}/{repo}/issues/{number}/comments":       {"pull_requests:write", g.postComment},
+		"PATCH /repos/{owner}/{repo}/issues/comments/{id}":          {"pull_requests:write", g.patchComment},
+		"POST /repos/{owner}/{repo}/issues/comments/{id}/reactions": {"pull_requests:write", g.postReaction},
+		"POST /repos/{owner}/{repo}/pulls/comments/{id}/reactions":  {"pull_requests:write", g.postReaction},
+		"GET /repos/{owner}/{repo}/pulls/{number}":                  {"pull_requests:read", g.getPull},
+		"GET /repos/{owner}/{repo}/collaborators/{name}/permission": {"metadata:read", g.getPermission},
+		"GET /repos/{owner}/{repo}/commits/{sha}/check-runs":        {"checks:read", g.listChecks},
+		"POST /repos/{owner}/{repo}/check-runs":                     {"checks:write", g.postCheck},
+		"PATCH /repos/{owner}/{repo}/check-runs/{id}":               {"checks:write", g.patchCheck},
+		"GET /repos/{owner}/{repo}/check-runs/{id}/annotations":     {"checks:read", g.listAnnotations},
+		"GET /app":                                   {"app", g.getApp},
+		"GET /repos/{owner}/{repo}/installation":     {"app", g.getInstallation},
+		"POST /app/installations/{id}/access_tokens": {"app", g.postToken},
 	}
 }
 
@@ -34,6 +51,9 @@ func (g *GitHub) getUser(w http.ResponseWriter, r *http.Request) {
 }
 
 func userJSON(id int64) map[string]any {
+	if id == BotUser {
+		return map[string]any{"id": id, "login": AppSlug + "[bot]", "type": "Bot"}
+	}
 	return map[string]any{"id": id, "login": fmt.Sprintf("user-%d", id), "type": "User"}
 }
 
@@ -159,10 +179,14 @@ func (g *GitHub) getStatus(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// page cuts a list as per_page and page ask, and links to the neighbours.
-func (g *GitHub) page(w http.ResponseWriter, r *http.Request, items []any) ([]any, bool) {
+// page cuts a list as per_page and page ask, and links to the neighbours. The
+// query may have others, too.
+func (g *GitHub) page(w http.ResponseWriter, r *http.Request, items []any, others ...string) ([]any, bool) {
 	size, number := 30, 1
 	for name, values := range r.URL.Query() {
+		if slices.Contains(others, name) {
+			continue
+		}
 		n, err := strconv.Atoi(values[0])
 		if err != nil || n < 1 || len(values) > 1 {
 			g.undocumented(w, r, "query parameter "+name+" is not one positive number")
@@ -189,7 +213,9 @@ func (g *GitHub) page(w http.ResponseWriter, r *http.Request, items []any) ([]an
 
 func (g *GitHub) link(w http.ResponseWriter, r *http.Request, size, number, last int) {
 	to := func(page int, rel string) string {
-		q := url.Values{"per_page": {strconv.Itoa(size)}, "page": {strconv.Itoa(page)}}
+		q := r.URL.Query()
+		q.Set("per_page", strconv.Itoa(size))
+		q.Set("page", strconv.Itoa(page))
 		return fmt.Sprintf(`<%s%s?%s>; rel=%q`, strings.TrimSuffix(g.URL, "/api/v3/"), r.URL.Path, q.Encode(), rel)
 	}
 	var links []string
@@ -213,7 +239,8 @@ func (g *GitHub) thread(w http.ResponseWriter, r *http.Request) (repo *repositor
 	}
 	number, _ := strconv.Atoi(r.PathValue("number")) // 0 for a commit's
 	thread = threadName(number, r.PathValue("sha"))
-	if _, commit := repo.statuses[thread]; !commit && !repo.pulls[number] {
+	_, commit := repo.statuses[thread]
+	if _, pull := repo.pulls[number]; !commit && !pull {
 		problem(w, http.StatusNotFound, "Not Found")
 		return nil, ""
 	}
@@ -246,7 +273,7 @@ func (g *GitHub) postComment(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if body, ok := g.commentBody(w, r); ok {
-		reply(w, http.StatusCreated, commentJSON(g.addComment(repo, thread, OwnUser, body)))
+		reply(w, http.StatusCreated, commentJSON(g.addComment(repo, thread, g.actor.user, body)))
 	}
 }
 
@@ -274,11 +301,11 @@ func (g *GitHub) patchComment(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id, _ := strconv.ParseInt(r.PathValue("id"), 10, 64) // 0 is nobody's
-	c := findComment(repo, id, strings.Contains(r.URL.Path, "/issues/comments/"))
+	c := findComment(repo, id, threadKind(r.URL.Path))
 	switch {
 	case c == nil:
 		problem(w, http.StatusNotFound, "Not Found")
-	case c.User != OwnUser:
+	case c.User != g.actor.user:
 		problem(w, http.StatusForbidden, "Must have admin rights to Repository.")
 	default:
 		if body, ok := g.commentBody(w, r); ok {
@@ -288,13 +315,87 @@ func (g *GitHub) patchComment(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func findComment(repo *repository, id int64, issue bool) *Comment {
+// threadKind is what the names of threads begin with: "#" below pull requests,
+// "review" on their lines, "" for commits.
+func threadKind(path string) string {
+	switch {
+	case strings.Contains(path, "/issues/comments/"):
+		return "#"
+	case strings.Contains(path, "/pulls/comments/"):
+		return "review"
+	}
+	return ""
+}
+
+func findComment(repo *repository, id int64, kind string) *Comment {
 	for thread, comments := range repo.comments {
+		fits := strings.HasPrefix(thread, kind) && (kind != "" || thread[0] != '#' && thread != "review")
 		for i := range comments {
-			if comments[i].ID == id && strings.HasPrefix(thread, "#") == issue {
+			if comments[i].ID == id && fits {
 				return &comments[i]
 			}
 		}
 	}
 	return nil
+}
+
+// postReaction is "Create reaction for an issue comment" and "Create reaction
+// for a pull request review comment".
+func (g *GitHub) postReaction(w http.ResponseWriter, r *http.Request) {
+	repo := g.repo(w, r)
+	if repo == nil {
+		return
+	}
+	given := g.fields(w, r, 1, "content")
+	if given == nil {
+		return
+	}
+	id, _ := strconv.ParseInt(r.PathValue("id"), 10, 64) // 0 is nobody's
+	one := Reaction{g.actor.user, given["content"]}
+	switch {
+	case findComment(repo, id, threadKind(r.URL.Path)) == nil:
+		problem(w, http.StatusNotFound, "Not Found")
+	case !slices.Contains([]string{"+1", "-1", "laugh", "confused", "heart", "hooray", "rocket", "eyes"}, one.Content):
+		invalid(w, "Reaction", "content", "content is not included in the list")
+	case slices.Contains(repo.reactions[id], one):
+		reply(w, http.StatusOK, map[string]any{"id": 1, "content": one.Content, "user": userJSON(one.User)})
+	default:
+		repo.reactions[id] = append(repo.reactions[id], one)
+		reply(w, http.StatusCreated, map[string]any{"id": 1, "content": one.Content, "user": userJSON(one.User)})
+	}
+}
+
+// getPull is "Get a pull request".
+func (g *GitHub) getPull(w http.ResponseWriter, r *http.Request) {
+	repo := g.repo(w, r)
+	if repo == nil {
+		return
+	}
+	number, _ := strconv.Atoi(r.PathValue("number"))
+	pull, ok := repo.pulls[number]
+	if !ok {
+		problem(w, http.StatusNotFound, "Not Found")
+		return
+	}
+	state := map[bool]string{true: "open", false: "closed"}[pull.Open]
+	reply(w, http.StatusOK, map[string]any{
+		"number": number, "state": state, "user": map[string]any{"login": pull.Author, "id": OtherUser},
+		"base": map[string]string{"ref": strings.TrimPrefix(pull.Base, "refs/heads/"), "sha": pull.BaseCommit},
+		"head": map[string]string{"ref": "topic", "sha": pull.Head},
+	})
+}
+
+// getPermission is "Get repository permissions for a user".
+func (g *GitHub) getPermission(w http.ResponseWriter, r *http.Request) {
+	repo := g.repo(w, r)
+	if repo == nil {
+		return
+	}
+	name := r.PathValue("name")
+	permission, ok := repo.accounts[name]
+	if !ok {
+		problem(w, http.StatusNotFound, name+" is not a user")
+		return
+	}
+	reply(w, http.StatusOK, map[string]any{"permission": permission, "role_name": permission, "user": map[string]any{"login": name}})
 }

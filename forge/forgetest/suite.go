@@ -27,6 +27,9 @@ type Subject struct {
 	// Comments returns the bodies of all comments, oldest or first by marker
 	// first. They may have lines around what was given to Comment.
 	Comments func(commit assay.Commit) []string
+
+	Ask   *Ask   // what it is to be asked; nil when it is no forge.Asker
+	React *React // what it is to answer; nil when it is no forge.Reactor
 }
 
 // Run is the suite that every forge passes. open makes a fresh subject; what it
@@ -53,6 +56,11 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		{"a repository that cannot be", badRepository},
 		{"a context that has ended", ended},
 		{"many at once", concurrent},
+		{"who may write", mayWrite},
+		{"a pull request as it is now", pullRequest},
+		{"questions about what there is not", askNothing},
+		{"reactions", reactions},
+		{"reactions to what there is not", reactNothing},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
