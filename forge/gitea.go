@@ -36,15 +36,17 @@ type GiteaOptions struct {
 // It does not use the SDK code.gitea.io/sdk/gitea (v0.25): that keeps one context
 // per client and reads answers without a limit; its GetCombinedStatus asks for
 // the first page only and takes an answer that it cannot read for "no
-// statuses", which would send a status twice; errors lose Retry-After; and it
-// decodes all fields of every object, so that one in which Forgejo or a newer
-// Gitea differs breaks what we ask. We look at few fields of nine endpoints.
+// statuses", which would send a status twice; an error's whole body, the page of
+// a proxy too, becomes its text; and it decodes all fields of every object, so
+// that one in which Forgejo or a newer Gitea differs breaks what we ask. We look
+// at few fields of eleven endpoints.
 //
-// What the server does not say: it takes about 70 statuses a second and then gets
-// slower, without limits or headers for them (a proxy before it may answer 429); it answers 500, without a text, for a
-// status on a commit and a comment on a pull request that does not exist, so
-// that a 500 is followed by a question whether it does; and a 500 may come after
-// a status was written, which who tries again finds with Status.
+// What the server does not say: it takes about 70 statuses a second and gets
+// slower after that, without limits or headers for them (a proxy before it may
+// answer 429); it answers 500, without a text, for a status on a commit and a
+// comment on a pull request that does not exist, so that a 500 is followed by a
+// question whether it does; and a 500 may come after a status was written, which
+// who tries again finds with Status.
 type Gitea struct {
 	options GiteaOptions
 	root    *url.URL // BaseURL without a slash at the end

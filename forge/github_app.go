@@ -33,7 +33,8 @@ import (
 // open it, and does not say that the check failed. A run is made once for a
 // commit and a name and then edited; a completed one cannot be opened again
 // (GitHub takes the words and leaves it completed), so that what follows it
-// becomes a new run of the same name, which GitHub shows in its place.
+// becomes a new run of the same name, which GitHub shows in its place. Statuses
+// that a token has set before stay as they are.
 type GitHubApp struct {
 	ID int64
 	// KeyFile holds the App's private key in PEM, as GitHub gives it. It is read

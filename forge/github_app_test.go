@@ -333,6 +333,34 @@ func TestGitHubAppTriesAgain(t *testing.T) {
 	}
 }
 
+// Nothing that a server answers makes us fall over, or believe that it is done.
+func TestGitHubAppHostileAnswers(t *testing.T) {
+	bodies := map[string]string{
+		"null": "null", "a list": "[]", "a list of nothing": "[null]", "an object": "{}", "a word": `"x"`, "HTML": "<html>", "empty": "",
+		"runs that are null":  `{"total_count":1,"check_runs":[null]}`,
+		"runs without fields": `{"total_count":1,"check_runs":[{}]}`,
+		"a run with nothing":  `{"total_count":1,"check_runs":[{"id":5,"name":"assay/x","app":{"id":777},"output":null}]}`,
+		"deep":                strings.Repeat("[", 100_000),
+		"large":               `{"total_count":1,"check_runs":[],"x":"` + strings.Repeat("x", 3<<20) + `"}`,
+	}
+	for name, body := range bodies {
+		t.Run(name, func(t *testing.T) {
+			server, _ := newApp(t)
+			answer := forgetest.Fault{Status: 200, Body: body, Header: map[string]string{"ETag": `"x"`}, Times: 100}
+			server.Misbehave(answer.Meant("GET /repos/o/r/commits"), answer.Meant("POST /repos/o/r/check-runs"),
+				answer.Meant("PATCH"), answer.Meant("GET /repos/o/r/check-runs"))
+			hub := newAppOn(t, server)
+			if err := hub.SetStatus(t.Context(), onCommit, passed); err == nil {
+				t.Error("the status counts as set")
+			}
+			if got, ok, _ := hub.Status(t.Context(), onCommit, "assay/x"); ok && got.State != assay.StatusPending {
+				t.Errorf("the status is %+v", got)
+			}
+			_ = hub.Annotate(t.Context(), onCommit, "assay/x", annotations(1)) // it may have nothing to do
+		})
+	}
+}
+
 // An App's account is known by its name: it cannot ask who it is.
 func TestGitHubAppKnowsItsComments(t *testing.T) {
 	server, hub := newApp(t)

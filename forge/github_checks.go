@@ -2,6 +2,7 @@ package forge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -58,6 +59,9 @@ func findRun(ctx context.Context, s *session, app int64, at place, context strin
 		ListOptions: github.ListOptions{Page: 1, PerPage: perPage}}
 	for options.Page != 0 && options.Page <= maxPages {
 		found, resp, err := s.client.Checks.ListCheckRunsForRef(ctx, at.owner, at.name, at.sha, options)
+		if err == nil && found == nil { // "null"
+			err = errors.New("the answer has no list")
+		}
 		if err != nil {
 			return checkRun{}, err
 		}
@@ -95,7 +99,7 @@ func writeRun(ctx context.Context, s *session, at place, run checkRun, status as
 		})
 	}
 	if err == nil && written.GetID() == 0 {
-		err = fmt.Errorf("the answer has no id")
+		err = errors.New("the answer has no id")
 	}
 	return runOf(written), err
 }

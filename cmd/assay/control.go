@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -261,7 +259,7 @@ func (c *control) replay(r *http.Request) (any, error) {
 		return nil, err
 	}
 	c.wake()
-	c.log.Info().Str("event", made).Str("of", id).Int("uid", callerOf(ctx)).Msg("an event is replayed")
+	c.log.Info().Str("event", made).Str("of", id).Str("by", r.RemoteAddr).Msg("an event is replayed")
 	return replayed{made, c.page("events", made), id}, nil
 }
 
@@ -287,47 +285,4 @@ func (c *control) readAgain(old assay.Event, header http.Header, body []byte) as
 		}
 	}
 	return old
-}
-
-// callerKey is what a connection's user is kept under in its requests' contexts.
-type callerKey struct{}
-
-// callerOf is the number of the user who asks; -1 if nobody knows.
-func callerOf(ctx context.Context) int {
-	if uid, ok := ctx.Value(callerKey{}).(int); ok {
-		return uid
-	}
-	return -1
-}
-
-// serve answers on a listener of listenControl until ctx ends, and removes the
-// socket then.
-func (c *control) serve(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{
-		Handler:           c.handler(),
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       time.Minute,
-		WriteTimeout:      10 * time.Minute,
-		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			uid, err := peerOf(conn)
-			if err != nil {
-				return ctx
-			}
-			return context.WithValue(ctx, callerKey{}, uid)
-		},
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(l) }()
-	select {
-	case err := <-ended:
-		return fmt.Errorf("cannot serve the operator's commands: %w", err)
-	case <-ctx.Done():
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
-	defer cancel()
-	if err := srv.Shutdown(ctx); err != nil {
-		srv.Close()
-	}
-	<-ended
-	return nil
 }

@@ -78,11 +78,26 @@ func (l *ownListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if uid, err := peerOf(conn); err == nil && (uid == 0 || uid == os.Geteuid()) {
-			return conn, nil
+			return knownConn{conn, caller(uid)}, nil
 		}
 		_ = conn.Close() // he is told nothing
 	}
 }
+
+// knownConn is a connection whose other end is a user of this host: requests
+// have him for their remote address.
+type knownConn struct {
+	net.Conn
+	from caller
+}
+
+func (c knownConn) RemoteAddr() net.Addr { return c.from }
+
+// caller is the number of a user.
+type caller int
+
+func (c caller) Network() string { return "unix" }
+func (c caller) String() string  { return fmt.Sprintf("user %d", int(c)) }
 
 // Close removes the socket first: who finds it is answered.
 func (l *ownListener) Close() error {
@@ -92,12 +107,8 @@ func (l *ownListener) Close() error {
 
 // peerOf is the user at the other end of a Unix socket, as the kernel says
 // (unix(7), SO_PEERCRED).
-func peerOf(conn net.Conn) (uid int, err error) {
-	socket, ok := conn.(*net.UnixConn)
-	if !ok {
-		return -1, fmt.Errorf("cannot tell who connects over %s", conn.LocalAddr().Network())
-	}
-	raw, err := socket.SyscallConn()
+func peerOf(conn *net.UnixConn) (uid int, err error) {
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return -1, err
 	}

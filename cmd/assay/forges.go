@@ -52,7 +52,7 @@ func addHost(set forge.Set, address string, f forge.Forge) error {
 	if err != nil {
 		return fmt.Errorf("cannot read %q as the address of a forge: %w", address, err)
 	}
-	host := strings.ToLower(u.Host)
+	host := strings.ToLower(u.Hostname())
 	if set.Hosts[host] != nil {
 		return fmt.Errorf("cannot use two forges for %s: write one of them under forges", host)
 	}

@@ -197,5 +197,5 @@ func forgeHost(address string) string {
 	if strings.HasPrefix(canonical, "/") {
 		return "git"
 	}
-	return hostOfURL(address)
+	return hostOf(address)
 }

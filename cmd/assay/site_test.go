@@ -110,6 +110,20 @@ func (s *site) write(file, data string) {
 	}
 }
 
+// files are the names of what lies in the site's directory.
+func (s *site) files() []string {
+	s.t.Helper()
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
 // git runs git and returns what it prints.
 func (s *site) git(dir string, args ...string) string {
 	s.t.Helper()

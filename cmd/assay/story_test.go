@@ -79,11 +79,10 @@ func TestStatusesOnGitHub(t *testing.T) {
 	}
 }
 
-// pullRequest delivers GitHub's event of a pull request from a fork, as its
-// documentation shows it, by somebody with the given association.
-func (s *site) pullRequest(git, head, base, association string) string {
+// deliver sends GitHub's event as its documentation shows it, changed.
+func (s *site) deliver(fixture string, change func(body map[string]any)) string {
 	s.t.Helper()
-	recorded, err := os.ReadFile("../../fixtures/webhooks/github/pull-request-opened-from-fork.json")
+	recorded, err := os.ReadFile("../../fixtures/webhooks/github/" + fixture + ".json")
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -94,13 +93,7 @@ func (s *site) pullRequest(git, head, base, association string) string {
 	if err := json.Unmarshal(recorded, &delivery); err != nil {
 		s.t.Fatal(err)
 	}
-	repository := delivery.Body["repository"].(map[string]any)
-	repository["clone_url"], repository["full_name"] = git+"/rpms/hello.git", "rpms/hello"
-	pull := delivery.Body["pull_request"].(map[string]any)
-	pull["author_association"] = association
-	pull["head"].(map[string]any)["sha"] = head
-	pull["base"].(map[string]any)["sha"], pull["base"].(map[string]any)["ref"] = base, "main"
-	pull["base"].(map[string]any)["repo"] = repository
+	change(delivery.Body)
 	body, err := json.Marshal(delivery.Body)
 	if err != nil {
 		s.t.Fatal(err)
@@ -124,6 +117,29 @@ func (s *site) pullRequest(git, head, base, association string) string {
 		s.t.Fatalf("the delivery was answered with %s, %v", resp.Status, err)
 	}
 	return receipt.Event
+}
+
+// within is an object in an object.
+func within(body map[string]any, names ...string) map[string]any {
+	for _, name := range names {
+		body = body[name].(map[string]any)
+	}
+	return body
+}
+
+// pullRequest delivers GitHub's event of pull request 7 from a fork, by somebody
+// with the given association.
+func (s *site) pullRequest(git, head, base, association string) string {
+	s.t.Helper()
+	return s.deliver("pull-request-opened-from-fork", func(body map[string]any) {
+		repository := within(body, "repository")
+		repository["clone_url"], repository["full_name"] = git+"/rpms/hello.git", "rpms/hello"
+		pull := within(body, "pull_request")
+		pull["author_association"] = association
+		within(pull, "head")["sha"] = head
+		within(pull, "base")["sha"], within(pull, "base")["ref"] = base, "main"
+		within(pull, "base")["repo"] = repository
+	})
 }
 
 func TestPullRequestOnGitHub(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -66,8 +67,7 @@ func targets(cfg config.Config) []watch.Target {
 // sourceOf is the source of the deliveries about a repository on a web forge; ""
 // for any other.
 func sourceOf(cfg config.Config, address string) string {
-	host, _, _ := strings.Cut(dispatch.Canonical(address), "/")
-	host = strings.ToLower(host)
+	host := hostOf(address)
 	if f := cfg.Forges.GitHub; f.TokenFile != "" || f.App.ID != 0 {
 		for _, h := range f.Hosts {
 			if strings.EqualFold(h, host) {
@@ -77,7 +77,7 @@ func sourceOf(cfg config.Config, address string) string {
 	}
 	for source, hosts := range map[string][]config.Host{"gitea": cfg.Forges.Gitea, "gitlab": cfg.Forges.GitLab, "pagure": cfg.Forges.Pagure} {
 		for _, h := range hosts {
-			if name, _, _ := strings.Cut(dispatch.Canonical(h.URL), "/"); strings.EqualFold(name, host) {
+			if hostOf(h.URL) == host {
 				return source
 			}
 		}
@@ -98,7 +98,7 @@ func (s *server) hooks() ([]watch.Hook, error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, watch.Hook{Name: fmt.Sprintf("app %d", github.App.ID), Source: "github", Host: hostOfURL(github.API), Forge: deliveries{log}})
+		list = append(list, watch.Hook{Name: fmt.Sprintf("app %d", github.App.ID), Source: "github", Host: hostOf(github.API), Forge: deliveries{log}})
 	}
 	for _, t := range targets(s.cfg) {
 		log, host, err := s.deliveriesOf(t)
@@ -122,7 +122,7 @@ func (s *server) deliveriesOf(t watch.Target) (log forge.DeliveryLog, host strin
 			return nil, "", err
 		}
 		log, err = all.Of(t.Address, 0, receiver)
-		return log, hostOfURL(github.API), err
+		return log, hostOf(github.API), err
 	case t.Source == "gitlab":
 		for _, h := range s.cfg.Forges.GitLab {
 			if !strings.HasPrefix(t.Repo, dispatch.Canonical(h.URL)+"/") {
@@ -133,15 +133,19 @@ func (s *server) deliveriesOf(t watch.Target) (log forge.DeliveryLog, host strin
 				return nil, "", err
 			}
 			log, err = all.Of(t.Address, 0, receiver)
-			return log, hostOfURL(h.URL), err
+			return log, hostOf(h.URL), err
 		}
 	}
 	return nil, "", nil
 }
 
-func hostOfURL(address string) string {
+// hostOf is the host of an address, without a port and in lower case.
+func hostOf(address string) string {
 	host, _, _ := strings.Cut(dispatch.Canonical(address), "/")
-	return host
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.ToLower(host)
 }
 
 // deliveries is a forge.DeliveryLog as watch wants it.
