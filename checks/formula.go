@@ -21,6 +21,9 @@ type Formula struct {
 	// Timeout is for all actions together, between MinTimeout and MaxTimeout; 0
 	// for the runner's default.
 	Timeout time.Duration
+	// Optional tells that a commit may be good although this check is not
+	// (required: false).
+	Optional bool
 
 	nameAt  Mistake // where the name stands, for mistakes found later
 	actions []action

@@ -120,6 +120,7 @@ type (
 		Wants       []string
 		Environment Environment
 		Timeout     string
+		Optional    bool `json:",omitempty"`
 		Steps       []recordedStep
 	}
 	recordedStep struct {
@@ -148,7 +149,7 @@ func record(f *Formula, vars assay.Vars) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := recorded{Check: plan.Check, Path: f.Path, Desc: f.Desc, Maintainer: f.Maintainer, Environment: f.Environment, Timeout: plan.Timeout.String()}
+	r := recorded{Check: plan.Check, Path: f.Path, Desc: f.Desc, Maintainer: f.Maintainer, Environment: f.Environment, Timeout: plan.Timeout.String(), Optional: f.Optional}
 	for _, typ := range itemTypes() {
 		if f.Wants(typ) {
 			r.Wants = append(r.Wants, typ)

@@ -167,6 +167,7 @@ func formulaKeys() []key {
 		{name: "input", read: readInput},
 		{name: "environment", read: readEnvironment},
 		{name: "timeout", read: readTimeout},
+		{name: "required", read: readRequired},
 		{name: "actions", older: "task", required: true, read: readActions},
 	}
 }
@@ -217,6 +218,16 @@ func readArgs(p *parser, n *yaml.Node) {
 			p.known[name] = true
 		}
 	}
+}
+
+// readRequired reads whether a bad verdict is one for the whole commit.
+func readRequired(p *parser, n *yaml.Node) {
+	var required bool
+	if n.Kind != yaml.ScalarNode || n.Decode(&required) != nil {
+		p.mistake(n, "read %s as required: write true or false", valueOf(n))
+		return
+	}
+	p.formula.Optional = !required
 }
 
 func readTimeout(p *parser, n *yaml.Node) { p.formula.Timeout = p.duration(n) }

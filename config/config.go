@@ -233,8 +233,9 @@ func Default() Config {
 			Retries: []time.Duration{2 * time.Second, 15 * time.Second, time.Minute},
 			CPUs:    8, Memory: 8 << 30, Disk: 64 << 30,
 		},
-		Keep: Keep{Deliveries: 30 * day, Executions: 365 * day, Events: 730 * day},
-		Log:  Log{Level: "info"},
+		Webhook: Webhook{MaxAge: day},
+		Keep:    Keep{Deliveries: 30 * day, Executions: 365 * day, Events: 730 * day},
+		Log:     Log{Level: "info"},
 	}
 }
 

@@ -34,7 +34,9 @@ type Check struct {
 	Path  string            // of the formula, in the repository
 	Name  string            // with its namespace; the path for a formula that cannot be read
 	Wants func(string) bool // whether it runs on items of a type
-	Err   error             // why it cannot be run
+	// Optional tells that its verdict does not count for the commit as a whole.
+	Optional bool
+	Err      error // why it cannot be run
 }
 
 // PlanStore is where the planner finds events and leaves executions.

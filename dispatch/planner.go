@@ -380,7 +380,7 @@ func (p *Planner) execution(e assay.Event, pkg assay.Package, c Check, it item, 
 		Package: pkg.Name, Check: c.Name, Path: c.Path, ChecksRepo: pkg.Checks,
 		SourceRepo: pkg.Source, SourceCommit: it.source,
 		Item: it.name, Type: it.typ, Arch: it.arch, Builds: it.builds,
-		Target: target, State: assay.StateQueued, Created: time.Now().UTC(), Priority: priorityOf(e),
+		Target: target, State: assay.StateQueued, Created: time.Now().UTC(), Priority: priorityOf(e), Optional: c.Optional,
 	}
 	if x.SourceCommit == "" {
 		x.SourceRepo = ""

@@ -1,6 +1,7 @@
 package forge
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -87,7 +88,7 @@ func FuzzGitHubComment(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		kind, id, ok := gitHubComment(s)
-		if ok && (id <= 0 || kind != "issue" && kind != "review" || len(s) > 30) {
+		if ok && (id <= 0 || kind != "issue" && kind != "review" || fmt.Sprintf("%s:%d", kind, id) != s) {
 			t.Errorf("%q is comment %s %d", s, kind, id)
 		}
 	})

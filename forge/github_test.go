@@ -2,6 +2,7 @@ package forge_test
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -374,25 +375,32 @@ func TestForgetestIsStrict(t *testing.T) {
 			server.AddRepo("o/r", shaA)
 			server.AddPull("o/r", 7)
 			server.AddComment(assay.Commit{Repo: "o/r", PullRequest: 7}, forgetest.OtherUser, "hm")
-			req, err := http.NewRequestWithContext(t.Context(), test.method, server.URL+"repos/o/r/"+test.path, strings.NewReader(test.body))
-			if err != nil {
-				t.Fatal(err)
-			}
-			for name, value := range ok {
-				if name != test.drop {
-					req.Header.Set(name, value)
-				}
-			}
-			resp, err := http.DefaultClient.Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp.Body.Close()
-			if resp.StatusCode != test.status || watch.failed != test.fails {
-				t.Errorf("status %d, failed %v; want %d, %v", resp.StatusCode, watch.failed, test.status, test.fails)
+			header := maps.Clone(ok)
+			delete(header, test.drop)
+			status := ask(t, test.method, server.URL+"repos/o/r/"+test.path, test.body, header)
+			if status != test.status || watch.failed != test.fails {
+				t.Errorf("status %d, failed %v; want %d, %v", status, watch.failed, test.status, test.fails)
 			}
 		})
 	}
+}
+
+// ask sends a request of one's own making and returns the status.
+func ask(t *testing.T, method, address, body string, header map[string]string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range header {
+		req.Header.Set(name, value)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
 }
 
 // failure remembers that a test would have failed.

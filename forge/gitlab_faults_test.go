@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -372,5 +374,27 @@ func TestNewGitLabRefuses(t *testing.T) {
 	}
 	if _, err := forge.NewGitLab(forge.GitLabOptions{TokenFile: good}); err != nil {
 		t.Error(err)
+	}
+}
+
+// unreachable counts the tries to reach a server that nobody reaches.
+type unreachable struct{ tries int }
+
+func (u *unreachable) RoundTrip(*http.Request) (*http.Response, error) {
+	u.tries++
+	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+}
+
+// GitLab's own client would try again five times, and wait between.
+func TestGitLabNeverRepeatsByItself(t *testing.T) {
+	server, _ := newGitLab(t)
+	nobody := &unreachable{}
+	lab, err := forge.NewGitLab(forge.GitLabOptions{TokenFile: server.TokenFile, BaseURL: server.URL, Transport: nobody})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRetry(t, lab.SetStatus(t.Context(), labCommit, passed))
+	if nobody.tries != 1 {
+		t.Errorf("%d tries", nobody.tries)
 	}
 }

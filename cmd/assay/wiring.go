@@ -48,7 +48,7 @@ func readChecks(tree fs.FS) ([]dispatch.Check, error) {
 	for _, l := range all {
 		c := dispatch.Check{Path: l.Path, Name: l.Path, Err: l.Err}
 		if l.Formula != nil {
-			c.Name, c.Wants = l.Formula.Checkname(), l.Formula.Wants
+			c.Name, c.Wants, c.Optional = l.Formula.Checkname(), l.Formula.Wants, l.Formula.Optional
 		}
 		list = append(list, c)
 	}
