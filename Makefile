@@ -59,6 +59,10 @@ bench: image ## run the benchmarks, and compare forks with cold boots
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 	$(BIN)/assay bench boot --deb hello
 
+.PHONY: bench-intake
+bench-intake: setup-test build ## measure the intake beside adnanh/webhook
+	$(BIN)/assay bench intake
+
 .PHONY: setup
 setup: ## install what this host lacks
 	@scripts/setup.sh

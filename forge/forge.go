@@ -1,6 +1,7 @@
 // Package forge tells reviewers: it sets commit statuses and keeps one comment,
-// on GitHub and, for people without a web forge, as notes in a plain git
-// repository. One file (or a few with its name in front) per forge; every forge
+// on GitHub, Gitea, Forgejo, GitLab, Pagure and, for people without a web forge, as
+// notes in a plain git repository. Most can also be asked who may do what, answer
+// comments with pictures, and say what they delivered. One file (or a few with its name in front) per forge; every forge
 // passes the suite in forge/forgetest.
 package forge
 
