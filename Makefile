@@ -60,7 +60,8 @@ bench: image ## run the benchmarks, and compare forks with cold boots
 	$(BIN)/assay bench boot --deb hello
 
 .PHONY: bench-intake
-bench-intake: setup-test build ## measure the intake beside adnanh/webhook
+bench-intake: build ## measure the intake beside adnanh/webhook
+	@scripts/setup.sh bench
 	$(BIN)/assay bench intake
 
 .PHONY: setup

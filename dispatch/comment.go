@@ -21,6 +21,9 @@ func (row commentRow) good() bool {
 	return row.x.Verdict.Status() == assay.StatusSuccess || row.waiver.Context != ""
 }
 
+// open tells that the check has not ended.
+func (row commentRow) open() bool { return row.x.State != assay.StateFinished }
+
 // bad tells that the check has ended, and how.
 func (row commentRow) bad() bool { return row.x.State == assay.StateFinished && !row.good() }
 

@@ -129,6 +129,9 @@ type Reactor interface {
 	React(ctx context.Context, c assay.Commit, comment string, reaction assay.Reaction) error
 }
 
+// Appender is a Forge whose comments cannot be edited.
+type Appender interface{ Appends() bool }
+
 // Signal wakes a loop up. Wake never blocks; several wakes before the loop
 // looks are one.
 type Signal chan struct{}

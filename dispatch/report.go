@@ -257,6 +257,9 @@ func (r *Reporter) sendComment(ctx context.Context, forge Forge, report assay.Re
 	if err != nil {
 		return err
 	}
+	if a, ok := forge.(Appender); ok && a.Appends() && report.Body == "" && slices.ContainsFunc(rows, commentRow.open) {
+		return errNothingToSay // until the last one has ended
+	}
 	wanted := r.Comments == CommentAlways || report.Body != "" || r.Comments != CommentNever && slices.ContainsFunc(rows, commentRow.bad)
 	if !wanted && report.Tries == 0 {
 		if wanted, err = r.Outbox.CommentSent(ctx, report.Commit, report.ID); err != nil {

@@ -262,6 +262,8 @@ func (history) Executions(_ context.Context, f assay.ExecutionFilter) ([]assay.E
 		return nil, nil
 	case strings.Contains(f.Target.SHA, "good"):
 		x.Verdict = assay.VerdictPassed
+	case strings.Contains(f.Target.SHA, "open"):
+		return []assay.Execution{x, {ID: "y", Check: "y", State: assay.StateRunning, Target: f.Target}}, nil
 	}
 	return []assay.Execution{x}, nil
 }
@@ -303,6 +305,25 @@ func TestComments(t *testing.T) {
 		if said := strings.Join(f.said, "; "); tt.want == "" && (!errors.Is(err, errNothingToSay) || said != "") || tt.want != "" && (err != nil || said != tt.commit.SHA+" "+tt.want) {
 			t.Errorf("%q on %+v: said %q, %v", tt.mode, tt.commit, said, err)
 		}
+	}
+}
+
+// appender is a forge that cannot edit comments.
+type appender struct{ *forge }
+
+func (appender) Appends() bool { return true }
+
+func TestWhereCommentsCannotBeEdited(t *testing.T) {
+	f := &forge{}
+	r := &Reporter{Outbox: &outbox{}, History: history{}, Page: page, Forge: func(string) (Forge, error) { return appender{f}, nil }}
+	send := func(sha string) error {
+		return r.send(t.Context(), assay.Report{Kind: assay.ReportComment, Commit: assay.Commit{SHA: sha}})
+	}
+	if err := send("open"); !errors.Is(err, errNothingToSay) || len(f.said) > 0 {
+		t.Errorf("while one is running: %v, %v", f.said, err)
+	}
+	if err := send("bad"); err != nil || len(f.said) != 1 {
+		t.Errorf("at the end: %v, %v", f.said, err)
 	}
 }
 

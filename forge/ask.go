@@ -22,3 +22,7 @@ type Asker interface {
 type Reactor interface {
 	React(ctx context.Context, commit assay.Commit, comment string, reaction assay.Reaction) error
 }
+
+// Appender is a Forge whose comments cannot be edited: each Comment with another
+// text than the last adds one. Who has news to come waits for the last of it.
+type Appender interface{ Appends() bool }

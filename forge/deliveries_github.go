@@ -44,7 +44,7 @@ func gitHubBase(o GitHubOptions) string {
 func NewGitHubAppDeliveries(o GitHubOptions, appID int64, keyFile string) (DeliveryLog, error) {
 	next := o.Transport
 	if next == nil {
-		next = ownTransport()
+		next = SafeTransport(gitHubBase(o))
 	}
 	app, err := ghinstallation.NewAppsTransportKeyFromFile(next, appID, keyFile)
 	if err != nil {

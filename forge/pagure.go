@@ -67,7 +67,11 @@ var (
 	_ Forge        = (*Pagure)(nil)
 	_ StatusReader = (*Pagure)(nil)
 	_ Asker        = (*Pagure)(nil)
+	_ Appender     = (*Pagure)(nil)
 )
+
+// Appends does as Appender says.
+func (*Pagure) Appends() bool { return true }
 
 // NewPagure checks the options and that the token can be read; it does not talk
 // to the server.

@@ -30,7 +30,11 @@ sshd                openssh-server           openssh-server
 grub-mkimage        grub-common              grub2-tools
 /usr/lib/grub/i386-pc/boot.img grub-pc-bin   grub2-pc-modules
 '
+bench_needs='
+webhook             webhook                  webhook
+'
 [ "${1:-}" = test ] && needs="$needs$test_needs"
+[ "${1:-}" = bench ] && needs="$needs$bench_needs"
 
 PATH="$PATH:/usr/sbin:/sbin"
 if command -v apt-get >/dev/null; then column=2; elif command -v dnf >/dev/null; then column=3; else column=0; fi

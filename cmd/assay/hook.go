@@ -65,7 +65,7 @@ anything is.`,
 			case o.check:
 				return checkHooks(cmd.Context(), e, args, false)
 			case o.secretFile == "":
-				return usagef(cmd, "--secret-file is required")
+				return usagef(cmd, "--secret-file must be given")
 			case o.name != "" && len(args) > 1:
 				return usagef(cmd, "--name is for one repository")
 			}
