@@ -1,5 +1,7 @@
 package assay
 
+import "time"
+
 // ExecutionFilter selects executions, newest first. Empty fields select
 // everything.
 type ExecutionFilter struct {
@@ -28,4 +30,25 @@ type EventRecord struct {
 	State EventState
 	Note  string // one line for the maintainer who looks it up
 	Tries int    // how often planning was begun
+}
+
+// InboxFilter selects events, newest first. Empty fields select everything.
+type InboxFilter struct {
+	Source  string
+	Kind    EventKind
+	State   EventState
+	Repo    string    // part of the repository's name; upper and lower case are one, in ASCII
+	Package string    // of a build, or of what the event called for; whole
+	Since   time.Time // received then or later
+	Until   time.Time // received before
+	Before  string    // the ID of an event: only older ones, to page on
+	Limit   int       // at most so many; 0 for 50, never more than 1,000
+}
+
+// InboxEntry is an event as a list shows it.
+type InboxEntry struct {
+	EventRecord
+	Repeats    int   // how often it was delivered again
+	Executions int   // how many it called for that are still kept
+	Size       int64 // bytes of the delivery's body; 0 when it had none, and once it is pruned
 }

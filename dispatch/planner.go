@@ -122,7 +122,7 @@ func (p *Planner) plan(ctx context.Context, e assay.EventRecord) error {
 		return p.failed(ctx, e, target, err)
 	}
 	if target.Repo != "" {
-		if err := p.supersede(ctx, e.Event, &out); err != nil {
+		if err := p.supersede(ctx, e.Event, target, &out); err != nil {
 			return err
 		}
 	}
@@ -155,16 +155,36 @@ func (p *Planner) plan(ctx context.Context, e assay.EventRecord) error {
 }
 
 // supersede adds to a decision the end of what a newer commit makes pointless.
-func (p *Planner) supersede(ctx context.Context, e assay.Event, out *assay.Decision) error {
+func (p *Planner) supersede(ctx context.Context, e assay.Event, target assay.Commit, out *assay.Decision) error {
 	if e.Kind != assay.EventPush && e.Kind != assay.EventPullRequest || e.Commit == "" {
 		return nil
 	}
 	old, err := p.Store.Superseded(ctx, e)
-	if err != nil {
+	if err != nil || len(old) == 0 {
 		return err
+	}
+	if newest, err := p.newest(ctx, e, target); err != nil || !newest {
+		p.Log.Info().Err(err).Str("event", e.ID).Msg("older executions go on: the event's commit is not known to be the newest")
+		return nil
 	}
 	out.Cancel = append(out.Cancel, p.cancel(old, fmt.Sprintf("commit %.12s is newer", e.Commit))...)
 	return nil
+}
+
+// newest tells whether an event's commit is where its branch or pull request is
+// now. Events come out of order, are recovered days later, and are replayed.
+func (p *Planner) newest(ctx context.Context, e assay.Event, target assay.Commit) (bool, error) {
+	if e.Kind == assay.EventPullRequest {
+		asker := p.asker(target.Repo)
+		if asker == nil {
+			return e.Origin == assay.OriginDelivered, nil
+		}
+		pull, err := asker.PullRequest(ctx, target.Repo, e.PullRequest)
+		return pull.Head == e.Commit, err
+	}
+	branch := strings.TrimPrefix(e.Ref, "refs/heads/")
+	at, head, err := p.Repos.Resolve(ctx, target.Repo, []string{branch})
+	return at == branch && head == e.Commit, err
 }
 
 // cancel ends executions with a reason, which their statuses give.

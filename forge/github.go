@@ -109,14 +109,6 @@ func gitHubTransport(base string) http.RoundTripper {
 	return SafeTransport(base)
 }
 
-// ownTransport is a copy, so that closing idle connections touches nobody else.
-func ownTransport() http.RoundTripper {
-	if t, ok := http.DefaultTransport.(*http.Transport); ok {
-		return t.Clone()
-	}
-	return &http.Transport{Proxy: http.ProxyFromEnvironment}
-}
-
 // maxToken bounds the token file, in bytes. GitHub's tokens have under 300.
 const maxToken = 4096
 

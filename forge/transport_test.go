@@ -25,6 +25,7 @@ func TestSafeTransportAddresses(t *testing.T) {
 		{"api.github.com:443", "127.0.0.1", "", false},
 		{"api.github.com:443", "::1", "", false},
 		{"api.github.com:443", "::ffff:127.0.0.1", "", false},
+		{"api.github.com:443", "::ffff:100.64.0.1", "", false},
 		{"api.github.com:443", "10.1.2.3", "", false},
 		{"api.github.com:443", "172.16.0.1", "", false},
 		{"api.github.com:443", "192.168.1.1", "", false},

@@ -5,31 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/assay-ci/assay"
 )
-
-// InboxFilter selects events, newest first. Empty fields select everything.
-type InboxFilter struct {
-	Source  string
-	Kind    assay.EventKind
-	State   assay.EventState
-	Repo    string    // part of the repository's name; upper and lower case are one, in ASCII
-	Package string    // of a build, whole
-	Since   time.Time // received then or later
-	Until   time.Time // received before
-	Before  string    // the ID of an event: only older ones, to page on
-	Limit   int       // at most so many; 0 for 50, never more than 1,000
-}
-
-// InboxEntry is an event as a list shows it.
-type InboxEntry struct {
-	assay.EventRecord
-	Repeats    int   // how often it was delivered again
-	Executions int   // how many it called for that are still kept
-	Size       int64 // bytes of the delivery's body; 0 when it had none, and once it is pruned
-}
 
 // maxCount bounds what CountEvents counts of one state: what a page costs must
 // not grow with the inbox.
@@ -39,7 +17,7 @@ const inboxColumns = eventColumns + `, repeats, (SELECT COUNT(*) FROM executions
 
 // Inbox lists the events that a filter selects, newest first. To page on, set
 // Before to the last one's ID; assay.ErrNotFound if there is no such event.
-func (s *Store) Inbox(ctx context.Context, f InboxFilter) ([]InboxEntry, error) {
+func (s *Store) Inbox(ctx context.Context, f assay.InboxFilter) ([]assay.InboxEntry, error) {
 	var before int64
 	if f.Before != "" {
 		err := s.reads.QueryRowContext(ctx, `SELECT received FROM events WHERE id = ?`, clean(f.Before)).Scan(&before)
@@ -56,12 +34,12 @@ func (s *Store) Inbox(ctx context.Context, f InboxFilter) ([]InboxEntry, error) 
 	return list, nil
 }
 
-// InboxEntry returns one event as Inbox lists it; assay.ErrNotFound if there is
+// assay.InboxEntry returns one event as Inbox lists it; assay.ErrNotFound if there is
 // none.
-func (s *Store) InboxEntry(ctx context.Context, id string) (InboxEntry, error) {
+func (s *Store) InboxEntry(ctx context.Context, id string) (assay.InboxEntry, error) {
 	e, err := scanEntry(s.reads.QueryRowContext(ctx, `SELECT `+inboxColumns+` FROM events WHERE id = ?`, clean(id)))
 	if err != nil {
-		return InboxEntry{}, fmt.Errorf("cannot read event %.50q: %w", id, absent(err))
+		return assay.InboxEntry{}, fmt.Errorf("cannot read event %.50q: %w", id, absent(err))
 	}
 	return e, nil
 }
@@ -74,7 +52,7 @@ type also struct {
 
 func (a also) Scan(dest ...any) error { return a.scanner.Scan(append(dest, a.dest...)...) }
 
-func scanEntry(row scanner) (e InboxEntry, err error) {
+func scanEntry(row scanner) (e assay.InboxEntry, err error) {
 	e.EventRecord, err = scanEvent(also{row, []any{&e.Repeats, &e.Executions, &e.Size}})
 	return e, err
 }
@@ -82,7 +60,7 @@ func scanEntry(row scanner) (e InboxEntry, err error) {
 // inboxQuery turns a filter into a query; before is when the event that
 // f.Before names was received. Where no index is for the filter the events are
 // gone through in the order of time, in an index that holds what is compared.
-func inboxQuery(f InboxFilter, before int64) (query string, args []any) {
+func inboxQuery(f assay.InboxFilter, before int64) (query string, args []any) {
 	var where []string
 	cond := func(set bool, text string, values ...any) {
 		if set {

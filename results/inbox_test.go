@@ -42,7 +42,7 @@ func runCheck(t *testing.T, s *Store, event, pkg, check string, reports ...assay
 	return e
 }
 
-func inboxOf(t *testing.T, s *Store, f InboxFilter) []InboxEntry {
+func inboxOf(t *testing.T, s *Store, f assay.InboxFilter) []assay.InboxEntry {
 	t.Helper()
 	list, err := s.Inbox(t.Context(), f)
 	if err != nil {
@@ -68,30 +68,30 @@ func TestInboxFilters(t *testing.T) {
 	if err := s.FailEvent(t.Context(), failed, "no such repository", nil); err != nil {
 		t.Fatal(err)
 	}
-	all := inboxOf(t, s, InboxFilter{})
+	all := inboxOf(t, s, assay.InboxFilter{})
 	for _, tt := range []struct {
 		name   string
-		filter InboxFilter
+		filter assay.InboxFilter
 		want   string
 	}{
-		{"all", InboxFilter{}, "failed ignored push build2 build1"},
-		{"limit", InboxFilter{Limit: 1}, "failed"},
-		{"source", InboxFilter{Source: "github"}, "ignored push"},
-		{"kind", InboxFilter{Kind: assay.EventBuild}, "build2 build1"},
-		{"state", InboxFilter{State: assay.EventNew}, "push build2"},
-		{"planned", InboxFilter{State: assay.EventPlanned}, "build1"},
-		{"package", InboxFilter{Package: "rpms/hello"}, "build1"},
-		{"repo, any case", InboxFilter{Repo: "eXample/"}, "ignored push"},
-		{"repo, no wildcards", InboxFilter{Repo: "100%_"}, "push"},
-		{"a wildcard", InboxFilter{Repo: "%"}, "push"},
-		{"a backslash", InboxFilter{Repo: `\`}, ""},
-		{"since", InboxFilter{Since: hour(3)}, "failed ignored push"},
-		{"until", InboxFilter{Until: hour(3)}, "build2 build1"},
-		{"between", InboxFilter{Since: hour(2), Until: hour(4)}, "push build2"},
-		{"before", InboxFilter{Before: all[1].ID}, "push build2 build1"},
-		{"before, same time", InboxFilter{Before: all[0].ID, Limit: 1}, "ignored"},
-		{"all together", InboxFilter{Source: "build", Kind: "build", State: "new", Repo: "gzip", Package: "rpms/gzip", Since: hour(1), Until: hour(9), Before: all[0].ID}, "build2"},
-		{"nothing", InboxFilter{Source: "' OR 1=1 --"}, ""},
+		{"all", assay.InboxFilter{}, "failed ignored push build2 build1"},
+		{"limit", assay.InboxFilter{Limit: 1}, "failed"},
+		{"source", assay.InboxFilter{Source: "github"}, "ignored push"},
+		{"kind", assay.InboxFilter{Kind: assay.EventBuild}, "build2 build1"},
+		{"state", assay.InboxFilter{State: assay.EventNew}, "push build2"},
+		{"planned", assay.InboxFilter{State: assay.EventPlanned}, "build1"},
+		{"package", assay.InboxFilter{Package: "rpms/hello"}, "build1"},
+		{"repo, any case", assay.InboxFilter{Repo: "eXample/"}, "ignored push"},
+		{"repo, no wildcards", assay.InboxFilter{Repo: "100%_"}, "push"},
+		{"a wildcard", assay.InboxFilter{Repo: "%"}, "push"},
+		{"a backslash", assay.InboxFilter{Repo: `\`}, ""},
+		{"since", assay.InboxFilter{Since: hour(3)}, "failed ignored push"},
+		{"until", assay.InboxFilter{Until: hour(3)}, "build2 build1"},
+		{"between", assay.InboxFilter{Since: hour(2), Until: hour(4)}, "push build2"},
+		{"before", assay.InboxFilter{Before: all[1].ID}, "push build2 build1"},
+		{"before, same time", assay.InboxFilter{Before: all[0].ID, Limit: 1}, "ignored"},
+		{"all together", assay.InboxFilter{Source: "build", Kind: "build", State: "new", Repo: "gzip", Package: "rpms/gzip", Since: hour(1), Until: hour(9), Before: all[0].ID}, "build2"},
+		{"nothing", assay.InboxFilter{Source: "' OR 1=1 --"}, ""},
 	} {
 		var got []string
 		for _, e := range inboxOf(t, s, tt.filter) {
@@ -101,7 +101,7 @@ func TestInboxFilters(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", tt.name, got, tt.want)
 		}
 	}
-	_, err := s.Inbox(t.Context(), InboxFilter{Before: uuid.NewString()})
+	_, err := s.Inbox(t.Context(), assay.InboxFilter{Before: uuid.NewString()})
 	if !errors.Is(err, assay.ErrNotFound) {
 		t.Errorf("before an unknown event: %v", err)
 	}
@@ -121,12 +121,12 @@ func TestInboxEntry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := InboxEntry{EventRecord: record, Repeats: 3, Executions: 1, Size: 5}
+	want := assay.InboxEntry{EventRecord: record, Repeats: 3, Executions: 1, Size: 5}
 	got, err := s.InboxEntry(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]InboxEntry{want, want}, append(inboxOf(t, s, InboxFilter{}), got)); diff != "" {
+	if diff := cmp.Diff([]assay.InboxEntry{want, want}, append(inboxOf(t, s, assay.InboxFilter{}), got)); diff != "" {
 		t.Error(diff)
 	}
 	if _, err := s.InboxEntry(t.Context(), "x"); !errors.Is(err, assay.ErrNotFound) {
@@ -140,7 +140,7 @@ func TestInboxPagesShowEveryEventOnce(t *testing.T) {
 		keepEvent(t, s, assay.Event{Source: "git", Delivery: fmt.Sprint(i), Received: hour(i / 6)}, "")
 	}
 	seen, pages := map[string]bool{}, 0
-	for f := (InboxFilter{Limit: 4}); ; pages++ {
+	for f := (assay.InboxFilter{Limit: 4}); ; pages++ {
 		list := inboxOf(t, s, f)
 		if len(list) == 0 {
 			break
@@ -161,7 +161,7 @@ func TestInboxPagesShowEveryEventOnce(t *testing.T) {
 // Pages come out of an index in their order, whatever is asked for.
 func TestInboxUsesIndexes(t *testing.T) {
 	s := openTest(t)
-	for _, f := range []InboxFilter{
+	for _, f := range []assay.InboxFilter{
 		{}, {Source: "s"}, {Kind: "push"}, {State: "new"}, {Package: "p"}, {Repo: "r"}, {Since: hour(1)}, {Until: hour(1)},
 		{State: "new", Source: "s", Repo: "r"}, {Package: "p", State: "new", Since: hour(1)},
 	} {

@@ -155,6 +155,7 @@ func (s *Store) PlanEvent(ctx context.Context, eventID string, d assay.Decision)
 		for _, part := range []func() error{
 			func() error { return endEvent(t, eventID, state, d.Note) },
 			func() error { return insertExecutions(t, rows) },
+			func() error { return name(t, eventID, rows) },
 			func() error { return cancelAll(t, d.Cancel, now) },
 			func() error { return waive(t, d.Waivers) },
 			func() error { return owe(t, d.Reports) },
@@ -169,6 +170,16 @@ func (s *Store) PlanEvent(ctx context.Context, eventID string, d assay.Decision)
 		return fmt.Errorf("cannot plan event %s: %w", eventID, err)
 	}
 	return nil
+}
+
+// name gives an event that named no package that of what it calls for, so that it
+// is found by it.
+func name(t *tx, eventID string, rows []assay.Execution) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	_, err := t.exec(`UPDATE events SET package = ? WHERE id = ? AND package = ''`, rows[0].Package, eventID)
+	return err
 }
 
 // EventTried records that planning an event failed and when to try again. An

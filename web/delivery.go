@@ -54,7 +54,7 @@ func (s *server) addDelivery(ctx context.Context, view *eventView, event assay.E
 
 // answerWords says what the sender was told. Nothing is told before the event is
 // on disk, so that whatever is listed was taken.
-func answerWords(e InboxEntry) string {
+func answerWords(e assay.InboxEntry) string {
 	if e.Origin != assay.OriginDelivered {
 		return "Nobody was waiting for an answer."
 	}

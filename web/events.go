@@ -17,36 +17,15 @@ import (
 type Inbox interface {
 	// Inbox returns what the filter selects, newest first. An error wraps
 	// assay.ErrNotFound when there is no event Before.
-	Inbox(ctx context.Context, filter InboxFilter) ([]InboxEntry, error)
-	// InboxEntry returns one event; assay.ErrNotFound if there is none.
-	InboxEntry(ctx context.Context, id string) (InboxEntry, error)
+	Inbox(ctx context.Context, filter assay.InboxFilter) ([]assay.InboxEntry, error)
+	// assay.InboxEntry returns one event; assay.ErrNotFound if there is none.
+	InboxEntry(ctx context.Context, id string) (assay.InboxEntry, error)
 	// CountEvents tells how many events each state has, up to 10,000 each.
 	CountEvents(ctx context.Context) (map[assay.EventState]int, error)
 	// DeliveryPart returns what an event was made from: its header, the first max
 	// bytes of its body, and the size of all of the body. Nothing of it is left
 	// when it is too old.
 	DeliveryPart(ctx context.Context, id string, max int) (header http.Header, body []byte, size int64, err error)
-}
-
-// InboxFilter selects events. Empty fields select everything.
-type InboxFilter struct {
-	Source  string
-	Kind    assay.EventKind
-	State   assay.EventState
-	Repo    string // part of the repository's name
-	Package string
-	Since   time.Time // received then or later
-	Until   time.Time // received before
-	Before  string    // the ID of an event: only older ones, to page on
-	Limit   int
-}
-
-// InboxEntry is an event as a list shows it.
-type InboxEntry struct {
-	assay.EventRecord
-	Repeats    int   // how often it was delivered again
-	Executions int   // how many it called for that are still kept
-	Size       int64 // bytes of the delivery's body
 }
 
 // maxCounted is where Inbox.CountEvents stops counting.
@@ -118,15 +97,15 @@ func (s *server) events(r *http.Request) (response, error) {
 
 // refreshInbox is how soon the list looks different: at once while something is
 // being planned, and else when the next delivery comes, whenever that is.
-func refreshInbox(first bool, found []InboxEntry) int {
-	if first && slices.ContainsFunc(found, func(e InboxEntry) bool { return e.State == assay.EventNew }) {
+func refreshInbox(first bool, found []assay.InboxEntry) int {
+	if first && slices.ContainsFunc(found, func(e assay.InboxEntry) bool { return e.State == assay.EventNew }) {
 		return 10
 	}
 	return 0
 }
 
-func inboxFilter(query url.Values, now time.Time) (InboxFilter, error) {
-	f := InboxFilter{
+func inboxFilter(query url.Values, now time.Time) (assay.InboxFilter, error) {
+	f := assay.InboxFilter{
 		Source: query.Get("source"), Kind: assay.EventKind(query.Get("kind")), State: assay.EventState(query.Get("state")),
 		Repo: query.Get("repo"), Package: query.Get("package"), Before: query.Get("before"), Limit: perPage + 1,
 	}
@@ -214,7 +193,7 @@ func onlyLinks(keep url.Values) []onlyLink {
 	return links
 }
 
-func (s *server) eventRow(e InboxEntry, keep url.Values) eventRow {
+func (s *server) eventRow(e assay.InboxEntry, keep url.Values) eventRow {
 	const longest = 200 // characters of a reason in a list
 	row := eventRow{
 		URL: eventURL(e.ID), What: clip(what(e.Event), longest), When: s.moment(e.Received),

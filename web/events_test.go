@@ -25,30 +25,32 @@ type sent struct {
 	body   string
 }
 
-func (w *world) entry(id string) InboxEntry {
+func (w *world) entry(id string) assay.InboxEntry {
 	made := 0
 	for _, e := range w.executions {
 		if e.EventID == id {
 			made++
 		}
 	}
-	return InboxEntry{w.events[id], w.repeats[id], made, int64(len(w.sent[id].body))}
+	return assay.InboxEntry{EventRecord: w.events[id], Repeats: w.repeats[id], Executions: made, Size: int64(len(w.sent[id].body))}
 }
 
-func (w *world) Inbox(_ context.Context, f InboxFilter) ([]InboxEntry, error) {
-	var all []InboxEntry
+func (w *world) Inbox(_ context.Context, f assay.InboxFilter) ([]assay.InboxEntry, error) {
+	var all []assay.InboxEntry
 	for id := range w.events {
 		all = append(all, w.entry(id))
 	}
-	slices.SortFunc(all, func(a, b InboxEntry) int { return cmp.Or(b.Received.Compare(a.Received), strings.Compare(b.ID, a.ID)) })
+	slices.SortFunc(all, func(a, b assay.InboxEntry) int {
+		return cmp.Or(b.Received.Compare(a.Received), strings.Compare(b.ID, a.ID))
+	})
 	from := 0
 	if f.Before != "" {
-		from = slices.IndexFunc(all, func(e InboxEntry) bool { return e.ID == f.Before }) + 1
+		from = slices.IndexFunc(all, func(e assay.InboxEntry) bool { return e.ID == f.Before }) + 1
 		if from == 0 {
 			return nil, assay.ErrNotFound
 		}
 	}
-	var found []InboxEntry
+	var found []assay.InboxEntry
 	for _, e := range all[from:] {
 		if f.Source != "" && e.Source != f.Source || f.Kind != "" && e.Kind != f.Kind || f.State != "" && e.State != f.State ||
 			!strings.Contains(e.Repo, f.Repo) || f.Package != "" && (e.Build == nil || e.Build.Package != f.Package) ||
@@ -62,7 +64,7 @@ func (w *world) Inbox(_ context.Context, f InboxFilter) ([]InboxEntry, error) {
 	return found, w.fail
 }
 
-func (w *world) InboxEntry(_ context.Context, id string) (InboxEntry, error) {
+func (w *world) InboxEntry(_ context.Context, id string) (assay.InboxEntry, error) {
 	return w.entry(id), w.fail
 }
 
@@ -266,11 +268,11 @@ func TestDepth(t *testing.T) {
 }
 
 func TestAnswers(t *testing.T) {
-	plain := InboxEntry{}
+	plain := assay.InboxEntry{}
 	again, ignored, watched := plain, plain, plain
 	again.Repeats, ignored.Ignored, watched.Origin = 1, "a tag", assay.OriginWatched
 	for _, tt := range []struct {
-		entry InboxEntry
+		entry assay.InboxEntry
 		want  string
 	}{{plain, "202 Accepted."}, {again, "it is known"}, {ignored, "nothing will be done"}, {watched, "Nobody was waiting"}} {
 		if got := answerWords(tt.entry); !strings.Contains(got, tt.want) {

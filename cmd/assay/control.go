@@ -164,9 +164,9 @@ func (c *control) list(r *http.Request) (any, error) {
 	return items, nil
 }
 
-func (c *control) filter(r *http.Request) (f results.InboxFilter, err error) {
+func (c *control) filter(r *http.Request) (f assay.InboxFilter, err error) {
 	q := r.URL.Query()
-	f = results.InboxFilter{
+	f = assay.InboxFilter{
 		Source: q.Get("source"), Kind: assay.EventKind(q.Get("kind")), State: assay.EventState(q.Get("state")),
 		Repo: q.Get("repo"), Package: q.Get("package"), Before: q.Get("before"),
 	}
@@ -185,7 +185,7 @@ func (c *control) filter(r *http.Request) (f results.InboxFilter, err error) {
 	return f, nil
 }
 
-func (c *control) item(e results.InboxEntry) eventItem {
+func (c *control) item(e assay.InboxEntry) eventItem {
 	item := eventItem{
 		ID: e.ID, URL: c.page("events", e.ID), Received: e.Received, Source: e.Source, Delivery: e.Delivery,
 		Kind: string(e.Kind), Origin: string(e.Origin), State: string(e.State), Note: e.Note,

@@ -149,9 +149,14 @@ func (s *server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Who reads it may connect at once: the listener is there, and waits.
-	if err := s.announce(); err != nil {
+	socket, err := listenControl(s.cfg.Data)
+	if err != nil {
 		return err
+	}
+	control := newControl(s.store, s.sources, s.planWake.Wake, s.page, s.log)
+	// Who reads it may connect at once: the listeners are there, and wait.
+	if err := s.announce(); err != nil {
+		return errors.Join(err, socket.Close())
 	}
 	defer os.Remove(filepath.Join(s.cfg.Data, announcement))
 	group, ctx := errgroup.WithContext(ctx)
@@ -159,6 +164,7 @@ func (s *server) Run(ctx context.Context) error {
 		group.Go(func() error { return loop(ctx) })
 	}
 	group.Go(func() error { return serveUntil(ctx, s.listener, handler, longestAnswer) })
+	group.Go(func() error { return serveUntil(ctx, socket, control.handler(), time.Minute) })
 	s.log.Info().Str("url", s.url).Str("data", s.cfg.Data).Int("packages", len(s.cfg.Packages)).Msg("serving")
 	return group.Wait()
 }
@@ -220,7 +226,7 @@ func (s *server) loops() ([]func(context.Context) error, error) {
 		return nil, err
 	}
 	loops = append(loops, func(ctx context.Context) error { watching.Run(ctx); return nil })
-	return append(loops, s.sweepSpools, s.reap, s.selftest, s.prune, s.serveControl), nil
+	return append(loops, s.sweepSpools, s.reap, s.selftest, s.prune), nil
 }
 
 // pruneEvery is how often what is too old is removed.
@@ -253,16 +259,6 @@ func (s *server) prune(ctx context.Context) error {
 	}
 }
 
-// serveControl answers the operator's commands.
-func (s *server) serveControl(ctx context.Context) error {
-	listener, err := listenControl(s.cfg.Data)
-	if err != nil {
-		return err
-	}
-	control := newControl(s.store, s.sources, s.planWake.Wake, s.page, s.log)
-	return serveUntil(ctx, listener, control.handler(), time.Minute)
-}
-
 func packagesOf(cfg config.Config) dispatch.Packages {
 	var list dispatch.Packages
 	for _, p := range cfg.Packages {
@@ -280,7 +276,7 @@ func (s *server) handler() (http.Handler, error) {
 	router.Handle("/metrics", s.metrics.handler()).Methods(http.MethodGet)
 	err := web.Register(router, web.Options{
 		Store: s.store, Files: pageFiles{s.store.Files(), s.store}, Log: s.log, Version: version().Version, Waits: s.line.Place,
-		Inbox: pageInbox{s.store}, ShowBodies: s.cfg.Webhook.ShowBodies,
+		Inbox: s.store, ShowBodies: s.cfg.Webhook.ShowBodies,
 		Ping: func(ctx context.Context) error { _, err := s.store.Events(ctx, 1); return err },
 	})
 	return router, err
