@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/url"
 	"path"
-	"regexp"
 	"strings"
 
 	"github.com/assay-ci/assay"
@@ -16,9 +15,12 @@ import (
 // replaced by it.
 type Packages []assay.Package
 
-// elementPattern is what a "*" may stand for: it becomes part of an address, so
-// it can neither lead out of a directory nor look like an option.
-const elementPattern = `([A-Za-z0-9_][A-Za-z0-9_.+-]*)`
+// element tells whether a "*" may stand for a text: it becomes part of an address,
+// so it can neither lead out of a directory nor look like an option.
+func element(s string) bool {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
+	return s != "" && strings.IndexByte(letters, s[0]) >= 0 && strings.Trim(s, letters+".+-") == ""
+}
 
 // Validate names the first entry that cannot work.
 func (ps Packages) Validate() error {
@@ -76,16 +78,15 @@ func (ps Packages) byAddress(repo string, address func(assay.Package) string) (a
 
 // match tells whether a name fits a pattern and what its "*" stands for.
 func match(pattern, name string) (star string, ok bool) {
-	quoted := regexp.QuoteMeta(pattern)
-	re := regexp.MustCompile("^" + strings.Replace(quoted, `\*`, elementPattern, 1) + "$")
-	m := re.FindStringSubmatch(name)
-	if m == nil {
+	before, after, starred := strings.Cut(pattern, "*")
+	if !starred {
+		return "", pattern == name
+	}
+	if len(name) < len(before)+len(after) || !strings.HasPrefix(name, before) || !strings.HasSuffix(name, after) {
 		return "", false
 	}
-	if len(m) > 1 {
-		star = m[1]
-	}
-	return star, true
+	star = name[len(before) : len(name)-len(after)]
+	return star, element(star)
 }
 
 func expand(p assay.Package, star string) assay.Package {

@@ -84,7 +84,6 @@ func (p *Planner) planSome(ctx context.Context, wg *sync.WaitGroup, slots chan s
 				p.Log.Error().Err(err).Str("event", e.ID).Msg("cannot plan the event")
 				return // what is wrong with the store is so for the next event, too
 			}
-			p.Planned()
 			if len(events) == planBatch {
 				p.Wake.Wake() // there are more
 			}
@@ -144,6 +143,9 @@ func (p *Planner) plan(ctx context.Context, e assay.EventRecord) error {
 		level = zerolog.WarnLevel
 	}
 	log.WithLevel(level).Int("executions", len(out.Executions)).Int("cancelled", len(out.Cancel)).Str("note", out.Note).Msg("event planned")
+	if len(out.Reports)+len(out.Cancel) > 0 {
+		p.Planned()
+	}
 	p.mu.Lock()
 	for _, x := range out.Executions {
 		if x.State == assay.StateQueued {
@@ -232,6 +234,7 @@ func (p *Planner) failed(ctx context.Context, e assay.EventRecord, target assay.
 			Description: oneLine(err.Error()), URL: p.Page("events", e.ID),
 		}})
 	}
+	defer p.Planned()
 	return p.Store.FailEvent(ctx, e.ID, err.Error(), reports)
 }
 

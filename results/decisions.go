@@ -70,11 +70,14 @@ func (s *Store) Waivers(ctx context.Context, commit assay.Commit) ([]assay.Waive
 // first: those that earlier events about the same pull request, or the same branch
 // of the same repository, called for on other commits.
 func (s *Store) Superseded(ctx context.Context, e assay.Event) ([]assay.Execution, error) {
+	about, what := `v.pull = 0 AND v.kind = 'push' AND v.ref = ?`, any(clean(e.Ref))
+	if e.PullRequest > 0 {
+		about, what = `v.pull > 0 AND v.pull = ?`, e.PullRequest
+	}
 	rows, err := s.reads.QueryContext(ctx, `SELECT `+qualified("x", executionColumns)+` FROM executions x JOIN events v ON v.id = x.event
 		WHERE x.state IN ('queued', 'running') AND x.target_sha <> ? AND v.received <= ?
-		AND v.source = ? AND v.repo = ? AND v.pull = ? AND (v.pull > 0 OR v.ref = ? AND v.kind = 'push')
-		ORDER BY x.seq`,
-		clean(e.Commit), stamp(e.Received), clean(e.Source), clean(e.Repo), e.PullRequest, clean(e.Ref))
+		AND v.source = ? AND v.repo = ? AND `+about+` ORDER BY x.seq`,
+		clean(e.Commit), stamp(e.Received), clean(e.Source), clean(e.Repo), what)
 	list, err := collect(rows, err, scanExecution)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list what event %.50q supersedes: %w", e.ID, err)
@@ -87,7 +90,7 @@ func (s *Store) Superseded(ctx context.Context, e assay.Event) ([]assay.Executio
 // assay.ErrNotFound if there is none.
 func (s *Store) PullRequestEvent(ctx context.Context, source, repo string, number int, before time.Time) (assay.Event, error) {
 	e, err := scanEvent(s.reads.QueryRowContext(ctx, `SELECT `+eventColumns+` FROM events
-		WHERE source = ? AND repo = ? AND pull = ? AND received < ? AND kind = 'pull_request' AND commit_sha <> ''
+		WHERE source = ? AND repo = ? AND pull > 0 AND pull = ? AND received < ? AND kind = 'pull_request' AND commit_sha <> ''
 		ORDER BY received DESC, id DESC LIMIT 1`, clean(source), clean(repo), number, stamp(before)))
 	if err != nil {
 		return assay.Event{}, fmt.Errorf("cannot find an event about pull request %d of %.100q: %w", number, repo, absent(err))

@@ -75,7 +75,7 @@ func (s *Store) Repeats(ctx context.Context, eventID string) (n int, err error) 
 // check wanted do. None: assay.ErrNotFound.
 func (s *Store) LatestBuild(ctx context.Context, pkg string) (assay.Event, error) {
 	e, err := scanEvent(s.reads.QueryRowContext(ctx, `SELECT `+eventColumns+` FROM events
-		WHERE package = ? AND kind = 'build' AND ignored = ''
+		WHERE package <> '' AND package = ? AND kind = 'build' AND ignored = ''
 		ORDER BY received DESC, id DESC LIMIT 1`, clean(pkg)))
 	if err != nil {
 		return assay.Event{}, fmt.Errorf("cannot find a build of %.100q: %w", pkg, absent(err))

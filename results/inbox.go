@@ -71,7 +71,7 @@ func inboxQuery(f assay.InboxFilter, before int64) (query string, args []any) {
 	cond(f.Source != "", "source || '' = ?", f.Source)
 	cond(f.Kind != "", "kind = ?", string(f.Kind))
 	cond(f.State != "", "state = ?", string(f.State))
-	cond(f.Package != "", "package = ?", f.Package)
+	cond(f.Package != "", "package <> '' AND package = ?", f.Package)
 	cond(f.Repo != "", `LOWER(repo) LIKE ? ESCAPE '\'`, pattern(f.Repo))
 	cond(!f.Since.IsZero(), "received >= ?", stamp(f.Since))
 	cond(!f.Until.IsZero(), "received < ?", stamp(f.Until))

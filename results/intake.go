@@ -34,7 +34,7 @@ func (s *Store) AddEvent(ctx context.Context, e assay.Event, header http.Header,
 	if err != nil {
 		return "", false, fmt.Errorf("cannot keep event %s: %w", e.ID, err)
 	}
-	err = s.write(ctx, func(t *tx) (err error) {
+	err = s.writer.writeOne(ctx, func(t *tx) (err error) {
 		id, fresh, err = addEvent(t, e, args)
 		return err
 	})

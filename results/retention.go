@@ -103,7 +103,7 @@ const (
 	pruneBody = `UPDATE events SET header = '', body = ? WHERE id = ? AND state <> 'new'`
 
 	// latestBuild is the ID of the newest build of the package of x.
-	latestBuild = `(SELECT b.id FROM events b WHERE b.package = x.package AND b.kind = 'build' AND b.ignored = ''
+	latestBuild = `(SELECT b.id FROM events b WHERE b.package <> '' AND b.package = x.package AND b.kind = 'build' AND b.ignored = ''
 		ORDER BY b.received DESC, b.id DESC LIMIT 1)`
 
 	oldExecutions = `SELECT x.id, x.created, x.seq, 0, CASE WHEN x.state = 'finished' AND x.finished < ?

@@ -34,7 +34,7 @@ func sqliteDSN(file string, readOnly bool) string {
 	} else {
 		q.Add("_pragma", "journal_mode(WAL)")
 		q.Add("_pragma", "journal_size_limit(67108864)")
-		q.Add("_pragma", "wal_autocheckpoint(4000)") // pages, 16 MB: hot pages are copied once for many commits
+		q.Add("_pragma", "wal_autocheckpoint(0)") // see checkpointer
 	}
 	u := url.URL{Scheme: "file", Path: file, RawQuery: q.Encode()}
 	return u.String()

@@ -13,6 +13,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 )
 
@@ -26,6 +27,7 @@ type Store struct {
 	conn   *sql.Conn // the only connection of writes; the writer's
 	reads  *sql.DB
 	writer *writer
+	points *checkpointer
 	close  sync.Once
 }
 
@@ -55,7 +57,13 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if s.conn, err = s.writes.Conn(ctx); err != nil {
 		return fmt.Errorf("cannot open the database in %s: %v", s.dir.path, err)
 	}
-	s.writer = newWriter(context.WithoutCancel(ctx), s.conn)
+	points, err := sql.Open("sqlite", sqliteDSN(filepath.Join(s.dir.path, databaseFile), false))
+	if err != nil {
+		return fmt.Errorf("cannot open the database in %s: %v", s.dir.path, err)
+	}
+	points.SetMaxOpenConns(1)
+	s.points = newCheckpointer(context.WithoutCancel(ctx), points)
+	s.writer = newWriter(context.WithoutCancel(ctx), s.conn, s.points.committed)
 	return s.recoverReports(ctx)
 }
 
@@ -66,6 +74,9 @@ func (s *Store) Close() error {
 	s.close.Do(func() {
 		if s.writer != nil {
 			s.writer.close()
+		}
+		if s.points != nil {
+			errs = append(errs, s.points.close())
 		}
 		if s.reads != nil {
 			errs = append(errs, s.reads.Close())

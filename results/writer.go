@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
+
+	"modernc.org/sqlite"
 )
 
 // maxGroup bounds how many write functions share one transaction, and with it
@@ -19,6 +22,8 @@ var errClosed = errors.New("the store is closed")
 // its cost, the wait for the disk, is paid once for all of them.
 type writer struct {
 	tx   *tx
+	told func() // of each commit
+	last int    // members of the last group
 	in   chan *member
 	quit chan struct{}
 	done chan struct{}
@@ -29,13 +34,15 @@ type writer struct {
 type member struct {
 	ctx  context.Context
 	fn   func(*tx) error
+	one  bool          // at most one of its statements writes: there is never half of it
 	err  error         // set before done is closed
 	done chan struct{} // closed when the fate of the write is known
 }
 
 // newWriter takes over the connection, until close. ctx must not end before.
-func newWriter(ctx context.Context, conn *sql.Conn) *writer {
+func newWriter(ctx context.Context, conn *sql.Conn, told func()) *writer {
 	w := &writer{
+		told: told,
 		tx:   &tx{ctx: ctx, conn: conn, stmts: map[string]*sql.Stmt{}},
 		in:   make(chan *member),
 		quit: make(chan struct{}),
@@ -49,7 +56,17 @@ func newWriter(ctx context.Context, conn *sql.Conn) *writer {
 // fn fails nothing of it is kept, and its error is returned. fn runs on another
 // goroutine, once, and never after write has returned.
 func (w *writer) write(ctx context.Context, fn func(*tx) error) error {
-	m := &member{ctx: ctx, fn: fn, done: make(chan struct{})}
+	return w.join(&member{ctx: ctx, fn: fn, done: make(chan struct{})})
+}
+
+// writeOne is write for a function of whose statements at most one writes, the
+// last that it runs. It is spared the savepoint.
+func (w *writer) writeOne(ctx context.Context, fn func(*tx) error) error {
+	return w.join(&member{ctx: ctx, fn: fn, one: true, done: make(chan struct{})})
+}
+
+func (w *writer) join(m *member) error {
+	ctx := m.ctx
 	select {
 	case w.in <- m:
 	case <-ctx.Done():
@@ -81,14 +98,32 @@ func (w *writer) run() {
 	}
 }
 
-// gather takes whoever is waiting right now into the first one's group.
+// gatherWait is how long those are waited for who came to the last group: they
+// have their answers, and may be about to write again. It is less than the wait for
+// the disk that each of them saves the others.
+const gatherWait = time.Millisecond
+
+// gather takes whoever is waiting right now into the first one's group, and those
+// who come at once if the last group was larger.
 func (w *writer) gather(first *member) []*member {
 	group := []*member{first}
+	defer func() { w.last = len(group) }()
+	timer := time.NewTimer(gatherWait)
+	defer timer.Stop()
 	for len(group) < maxGroup {
 		select {
 		case m := <-w.in:
 			group = append(group, m)
+			continue
 		default:
+		}
+		if len(group) >= w.last {
+			break
+		}
+		select {
+		case m := <-w.in:
+			group = append(group, m)
+		case <-timer.C:
 			return group
 		}
 	}
@@ -128,6 +163,7 @@ func (w *writer) transact(group []*member) error {
 		w.tx.do("ROLLBACK")
 		return fmt.Errorf("cannot write the database: %v", err)
 	}
+	w.told()
 	return nil
 }
 
@@ -146,6 +182,13 @@ func (w *writer) begin() error {
 func (w *writer) try(m *member) (kept bool, err error) {
 	if m.err = m.ctx.Err(); m.err != nil {
 		return false, nil
+	}
+	if m.one {
+		m.err = m.fn(w.tx)
+		if broken := (*sqlite.Error)(nil); errors.As(m.err, &broken) {
+			return false, fmt.Errorf("cannot write the database: %v", m.err) // which may have ended the transaction
+		}
+		return m.err == nil, nil
 	}
 	if err := w.tx.do("SAVEPOINT member"); err != nil {
 		return false, fmt.Errorf("cannot begin a write: %v", err)

@@ -129,6 +129,11 @@ func parse(payload []byte, into any) error {
 	if err := checkShape(payload); err != nil {
 		return err
 	}
+	return decode(payload, into)
+}
+
+// decode is parse of what has a good shape.
+func decode(payload []byte, into any) error {
 	err := json.Unmarshal(payload, into)
 	var syntax *json.SyntaxError
 	var mistyped *json.UnmarshalTypeError
@@ -164,8 +169,11 @@ type gitHubPushed struct {
 }
 
 func gitHubPush(payload []byte) (assay.Event, error) {
+	if err := checkShape(payload); err != nil {
+		return assay.Event{}, err
+	}
 	var p gitHubPushed
-	if err := parse(payload, &p); err != nil {
+	if err := decode(members(payload, "ref", "before", "after", "deleted", "repository", "sender", "pusher"), &p); err != nil {
 		return assay.Event{}, err
 	}
 	repo, err := gitHubRepo(p.Repository.CloneURL, p.Repository.FullName)

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"bytes"
 	"compress/flate"
 	"compress/gzip"
 	"context"
@@ -223,7 +224,7 @@ func (in *intake) read(w http.ResponseWriter, r *http.Request) ([]byte, reply) {
 		return nil, tooLarge
 	}
 	release := interrupt(r.Context(), w)
-	body, err := unpack(r.Header, http.MaxBytesReader(w, r.Body, in.MaxBody), in.MaxBody)
+	body, err := unpack(r, http.MaxBytesReader(w, r.Body, in.MaxBody), in.MaxBody)
 	release()
 	var over *http.MaxBytesError
 	var slow net.Error
@@ -243,13 +244,20 @@ func (in *intake) read(w http.ResponseWriter, r *http.Request) ([]byte, reply) {
 	}
 }
 
+// believed is how many bytes of a body are made room for before they come.
+const believed = 64 << 10
+
 // unpack reads all of a body, and undoes its encoding. A signature is over what
 // comes out: compressing is between the two ends of a connection, and may be
 // undone on the way. Nobody vouched for the body yet, so what comes out is
 // bounded too.
-func unpack(header http.Header, from io.Reader, limit int64) ([]byte, error) {
-	if !strings.EqualFold(header.Get("Content-Encoding"), "gzip") {
-		return io.ReadAll(from)
+func unpack(r *http.Request, from io.Reader, limit int64) ([]byte, error) {
+	if !strings.EqualFold(r.Header.Get("Content-Encoding"), "gzip") {
+		var whole bytes.Buffer
+		// What the sender announces is believed up to a point: he may not send it.
+		whole.Grow(int(min(max(r.ContentLength, 0), believed)) + bytes.MinRead)
+		_, err := whole.ReadFrom(from)
+		return whole.Bytes(), err
 	}
 	packed, err := gzip.NewReader(from)
 	if err != nil {

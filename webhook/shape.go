@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -122,4 +123,49 @@ func stringEnd(body []byte, at int) int {
 		}
 	}
 	return len(body)
+}
+
+// members is a JSON object with those members of body, an object of good shape,
+// that have one of the keys: so that a decoder need not look at the others. What is
+// no object, or not JSON at all, comes back as it is.
+func members(body []byte, keys ...string) []byte {
+	if !json.Valid(body) {
+		return body
+	}
+	out := []byte{'{'}
+	depth, begun, wanted := 0, 0, false
+	end := func(at int) {
+		if wanted {
+			out = append(append(out, body[begun:at]...), ',')
+		}
+		wanted = false
+	}
+	for i := 0; i < len(body); i++ {
+		switch body[i] {
+		case '"':
+			after := stringEnd(body, i)
+			if depth == 1 && begun == 0 {
+				begun, wanted = i, slices.Contains(keys, string(body[i+1:after-1]))
+			}
+			i = after - 1
+		case '{', '[':
+			if depth++; depth == 1 && body[i] == '[' {
+				return body
+			}
+		case ',':
+			if depth == 1 {
+				end(i)
+				begun = 0
+			}
+		case '}', ']':
+			if depth--; depth == 0 {
+				end(i)
+			}
+		}
+	}
+	if len(out) == 1 {
+		return body // nothing of it: the decoder says what it is
+	}
+	out[len(out)-1] = '}'
+	return out
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -105,4 +106,51 @@ func reference(t *testing.T, body []byte) (twice bool, deepest int) {
 		}
 		deepest = max(deepest, len(stack)-1)
 	}
+}
+
+func TestMembers(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"a":1,"b":2}`: `{"a":1}`,
+		`{"b":2,"a":1}`: `{"a":1}`,
+		` { "b" : [1,{"a":9}] , "a" : {"x":[1,2],"b":"}"} } `: `{"a" : {"x":[1,2],"b":"}"} }`,
+		`{"a":"x\"],","c":null,"b":{"c":[]}}`:                 `{"a":"x\"],","c":null}`,
+		`{}`:                                                  `{}`,
+		`{"b":1}`:                                             `{"b":1}`,
+		`[{"a":1}]`:                                           `[{"a":1}]`,
+		`"a"`:                                                 `"a"`,
+		`{"a":1,`:                                             `{"a":1,`,
+		`{"a":[1,2}`:                                          `{"a":[1,2}`,
+	} {
+		if got := string(members([]byte(body), "a", "c")); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", body, got, want)
+		}
+	}
+}
+
+func FuzzMembers(f *testing.F) {
+	for _, body := range []string{`{"a":1,"b":2}`, ` { "b" : [1,{"a":9}] , "a" : {"x":[1,2],"b":"}"} } `, `{"a":"x\"],","c":null,"b":{"c":[]}}`, `[1]`, `{"a":`} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if checkShape(body) != nil {
+			return
+		}
+		var whole, some struct{ A, C any }
+		exact := map[string]json.RawMessage{}
+		if json.Unmarshal(body, &exact) == nil {
+			_ = json.Unmarshal(exact["a"], &whole.A)
+			_ = json.Unmarshal(exact["c"], &whole.C)
+		}
+		picked := map[string]json.RawMessage{}
+		if json.Unmarshal(members(body, "a", "c"), &picked) == nil {
+			_ = json.Unmarshal(picked["a"], &some.A)
+			_ = json.Unmarshal(picked["c"], &some.C)
+		}
+		if bytes.ContainsRune(body, '\\') {
+			return // a key may be written in another way, which no forge does
+		}
+		if !reflect.DeepEqual(whole, some) {
+			t.Errorf("%s: %v, want %v", body, some, whole)
+		}
+	})
 }

@@ -36,8 +36,8 @@ func newBenchIntakeCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "intake",
 		Short: "Measure how fast deliveries are taken, beside adnanh/webhook",
-		Long: `Intake sends signed pushes of 8 KB, as GitHub does, to a server of its own: as
-fast as they are taken, over many connections, and then at a steady rate. Each
+		Long: `Intake sends signed pushes of 8 KB, as GitHub does, to a server of its own: at a
+steady rate, and then as fast as they are taken, over many connections. Each
 is on disk before it is answered. If the program webhook (adnanh/webhook, Debian
 package webhook) is installed it is measured in turn with it, in the same run; it
 only verifies the signature and keeps nothing.`,
@@ -256,28 +256,30 @@ func (b *intakeBench) delivery() intakeDelivery {
 	return intakeDelivery{id: "bench-" + strconv.Itoa(b.sent), body: body, signature: webhook.Sign(b.secret, body)}
 }
 
-// measure does one round with one program.
+func (b *intakeBench) deliveries(count int) []intakeDelivery {
+	all := make([]intakeDelivery, count)
+	for i := range all {
+		all[i] = b.delivery()
+	}
+	return all
+}
+
+// measure does one round with one program: first at a steady rate, then as fast
+// as it can.
 func (b *intakeBench) measure(ctx context.Context, t *intakeTarget, round int) error {
 	load := newIntakeLoad(t, b.o.connections)
 	defer load.close()
-	var all []intakeDelivery
-	for range b.o.requests {
-		all = append(all, b.delivery())
+	steady, err := load.pace(ctx, b.deliveries(b.o.rate*b.o.seconds), time.Second/time.Duration(b.o.rate))
+	if err != nil {
+		return err
 	}
+	all := b.deliveries(b.o.requests)
 	begun := time.Now()
 	took, err := load.flood(ctx, all)
 	if err != nil {
 		return err
 	}
 	perSecond := float64(len(all)) / time.Since(begun).Seconds()
-	all = all[:0]
-	for range b.o.rate * b.o.seconds {
-		all = append(all, b.delivery())
-	}
-	steady, err := load.pace(ctx, all, time.Second/time.Duration(b.o.rate))
-	if err != nil {
-		return err
-	}
 	r := t.row
 	r.PerSecond = append(r.PerSecond, perSecond)
 	r.P50, r.P99 = append(r.P50, quantile(took, 50)), append(r.P99, quantile(took, 99))

@@ -8,8 +8,10 @@ ALTER TABLE events ADD COLUMN origin TEXT NOT NULL DEFAULT '';
 DROP INDEX events_received;
 CREATE INDEX events_inbox ON events (received, id, source, kind, repo);
 CREATE INDEX events_bodies ON events (received) WHERE header <> '' OR LENGTH(body) > 0;
-CREATE INDEX events_pull ON events (source, repo, pull, received);
-CREATE INDEX events_ref ON events (source, repo, ref, received);
+DROP INDEX events_package;
+CREATE INDEX events_package ON events (package, received, id) WHERE package <> '';
+CREATE INDEX events_pull ON events (source, repo, pull, received) WHERE pull > 0;
+CREATE INDEX events_ref ON events (source, repo, ref, received) WHERE kind = 'push';
 
 ALTER TABLE executions ADD COLUMN optional BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE executions ADD COLUMN priority BIGINT NOT NULL DEFAULT 0;
