@@ -100,16 +100,17 @@ func expand(p assay.Package, star string) assay.Package {
 }
 
 // Canonical is an address without what varies between its spellings: scheme,
-// user, trailing slash and ".git". "git@github.com:a/b.git" and
+// user, the host's case, trailing slash and ".git". "git@GitHub.com:a/b.git" and
 // "https://github.com/a/b" are the same repository.
 func Canonical(address string) string {
 	a := strings.TrimSpace(address)
 	if u, err := url.Parse(a); err == nil && u.Host != "" {
-		a = u.Host + u.Path
+		a = strings.ToLower(u.Host) + u.Path
 	} else if err == nil && u.Scheme == "file" {
 		a = u.Path
 	} else if user, rest, ok := strings.Cut(a, "@"); ok && !strings.ContainsAny(user, "/:") {
-		a = strings.Replace(rest, ":", "/", 1)
+		host, path, _ := strings.Cut(rest, ":")
+		a = strings.ToLower(host) + "/" + path
 	}
 	a = strings.TrimRight(a, "/")
 	a = strings.TrimSuffix(a, ".git")

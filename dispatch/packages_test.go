@@ -9,6 +9,8 @@ import (
 
 func TestCanonical(t *testing.T) {
 	tests := map[string]string{
+		"https://GitHub.com/A/b":                  "github.com/A/b",
+		"git@GitHub.com:A/b.git":                  "github.com/A/b",
 		"https://github.com/acme/hello.git":       "github.com/acme/hello",
 		"https://user:pass@github.com/acme/hello": "github.com/acme/hello",
 		"git@github.com:acme/hello.git":           "github.com/acme/hello",

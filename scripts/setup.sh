@@ -27,6 +27,7 @@ gcc                 gcc                      gcc
 gcc                 libc6-dev                glibc-devel
 ps                  procps                   procps-ng
 sshd                openssh-server           openssh-server
+gitolite            gitolite3                gitolite3
 grub-mkimage        grub-common              grub2-tools
 /usr/lib/grub/i386-pc/boot.img grub-pc-bin   grub2-pc-modules
 '
