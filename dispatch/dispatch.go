@@ -129,6 +129,12 @@ type Reactor interface {
 	React(ctx context.Context, c assay.Commit, comment string, reaction assay.Reaction) error
 }
 
+// Annotator is a Forge that shows remarks beside the lines they are about, below a
+// status that was set.
+type Annotator interface {
+	Annotate(ctx context.Context, c assay.Commit, context string, annotations []assay.Annotation) error
+}
+
 // Appender is a Forge whose comments cannot be edited.
 type Appender interface{ Appends() bool }
 

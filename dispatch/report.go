@@ -230,7 +230,27 @@ func (r *Reporter) send(ctx context.Context, report assay.Report) error {
 			return err
 		}
 	}
-	return r.sendStatus(ctx, forge, report)
+	if err := r.sendStatus(ctx, forge, report); err != nil {
+		return err
+	}
+	return r.annotate(ctx, forge, report)
+}
+
+// annotate shows what a check found beside the lines that it names.
+func (r *Reporter) annotate(ctx context.Context, forge Forge, report assay.Report) error {
+	annotator, ok := forge.(Annotator)
+	if !ok || report.Kind != assay.ReportStatus || report.Execution == "" || report.Status.State == assay.StatusPending {
+		return nil
+	}
+	results, err := r.History.Results(ctx, report.Execution)
+	if err != nil {
+		return fmt.Errorf("cannot read the results of execution %s: %w", report.Execution, err)
+	}
+	list := annotations(results)
+	if len(list) == 0 {
+		return nil
+	}
+	return annotator.Annotate(ctx, report.Commit, report.Status.Context, list)
 }
 
 // sendStatus sends a status, unless an earlier try has brought it.

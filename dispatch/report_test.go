@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -352,5 +353,27 @@ func TestWholeAndReaction(t *testing.T) {
 	r.Forge = func(string) (Forge, error) { return struct{ Forge }{f}, nil }
 	if err := r.send(t.Context(), reaction); !errors.Is(err, errNothingToSay) {
 		t.Errorf("a forge without pictures: %v", err)
+	}
+}
+
+func TestAnnotations(t *testing.T) {
+	at := func(file, line string) map[string][]string {
+		return map[string][]string{"file": {file}, "line": {line, "99"}}
+	}
+	got := annotations([]assay.Result{
+		{Outcome: assay.Failed, Checkname: "pkg.a", Note: "unused", Data: at("src/a.c", "7")},
+		{Outcome: assay.Passed, Checkname: "pkg.b", Data: at("b", "1")},
+		{Outcome: assay.NeedsInspection, Data: at("c", "2")},
+		{Outcome: assay.Failed, Data: at("d", "seven")},
+		{Outcome: assay.Failed, Data: map[string][]string{"file": {"e"}}},
+		{Outcome: assay.Failed, Data: map[string][]string{"line": {"1"}, "file": {}}},
+	})
+	want := []assay.Annotation{
+		{Path: "src/a.c", Line: 7, Level: assay.AnnotationFailure, Title: "pkg.a", Message: "unused"},
+		{Path: "b", Line: 1, Level: assay.AnnotationNotice, Title: "pkg.b", Message: "PASSED"},
+		{Path: "c", Line: 2, Level: assay.AnnotationWarning, Message: "NEEDS_INSPECTION"},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %+v", got)
 	}
 }

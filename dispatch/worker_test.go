@@ -123,6 +123,7 @@ type planStore struct {
 	mu     sync.Mutex
 	event  assay.EventRecord
 	failed []assay.Report
+	wake   Signal // this store lists the event again at once
 	done   chan struct{}
 }
 
@@ -146,6 +147,7 @@ func (s *planStore) EventTried(_ context.Context, _, reason string, retryAt time
 	if time.Until(retryAt) > 11*time.Minute {
 		return errors.New("that is too long to wait")
 	}
+	s.wake.Wake()
 	return nil
 }
 
@@ -169,14 +171,13 @@ func (unreachable) Resolve(context.Context, string, []string) (string, string, e
 }
 
 func TestPlannerGivesUpAndSaysSo(t *testing.T) {
-	store := &planStore{done: make(chan struct{}), event: assay.EventRecord{State: assay.EventNew, Event: assay.Event{
+	store := &planStore{done: make(chan struct{}), wake: NewSignal(), event: assay.EventRecord{State: assay.EventNew, Event: assay.Event{
 		ID: "e", Kind: assay.EventBuild, Commit: "abc", Build: &assay.Build{Package: "p", Version: "1", Release: "1"},
 	}}}
 	p := &Planner{
 		Store: store, Repos: unreachable{}, Packages: Packages{{Name: "p", Checks: "/checks", Source: "/source"}},
-		Page: page, Log: zerolog.Nop(), Wake: NewSignal(), Planned: func() {},
+		Page: page, Log: zerolog.Nop(), Wake: store.wake, Planned: func() {},
 	}
-	p.Planned = p.Wake.Wake // the store here lists the event again at once
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)

@@ -15,30 +15,10 @@ import (
 // Annotate adds what is not there yet below the commit's status in context,
 // which must have been set before; without one the error is a *RetryError. It
 // is idempotent. A new run of the check begins without annotations. Those that
-// cannot be (see Annotation) are left out, and all after the first 1,000.
+// cannot be (see assay.Annotation) are left out, and all after the first 1,000.
 type Annotator interface {
-	Annotate(ctx context.Context, commit assay.Commit, context string, annotations []Annotation) error
+	Annotate(ctx context.Context, commit assay.Commit, context string, annotations []assay.Annotation) error
 }
-
-// Annotation is a remark on lines of a file.
-type Annotation struct {
-	Path     string // in the repository, with slashes, relative: "src/main.c"; at most 1,024 bytes
-	Line     int    // from 1
-	LastLine int    // 0 for Line
-	Level    AnnotationLevel
-	Title    string // one line, cut to 140 characters; "" for none
-	Message  string // text, never Markdown; cut to 8,000 characters; not empty
-}
-
-// AnnotationLevel tells how bad it is; the words are GitHub's.
-type AnnotationLevel string
-
-// The levels.
-const (
-	AnnotationNotice  AnnotationLevel = "notice"
-	AnnotationWarning AnnotationLevel = "warning"
-	AnnotationFailure AnnotationLevel = "failure"
-)
 
 // Bounds of annotations.
 const (
@@ -49,9 +29,9 @@ const (
 )
 
 // fitAnnotations returns what can be shown, cleaned, each once.
-func fitAnnotations(given []Annotation) []Annotation {
-	var fit []Annotation
-	seen := map[Annotation]bool{}
+func fitAnnotations(given []assay.Annotation) []assay.Annotation {
+	var fit []assay.Annotation
+	seen := map[assay.Annotation]bool{}
 	for _, a := range given {
 		a, ok := fitAnnotation(a)
 		if !ok || seen[a] {
@@ -66,13 +46,13 @@ func fitAnnotations(given []Annotation) []Annotation {
 	return fit
 }
 
-func fitAnnotation(a Annotation) (Annotation, bool) {
+func fitAnnotation(a assay.Annotation) (assay.Annotation, bool) {
 	if a.LastLine == 0 {
 		a.LastLine = a.Line
 	}
 	a.Title, a.Message = Line(a.Title), plainText(a.Message)
 	switch a.Level {
-	case AnnotationNotice, AnnotationWarning, AnnotationFailure:
+	case assay.AnnotationNotice, assay.AnnotationWarning, assay.AnnotationFailure:
 	default:
 		return a, false
 	}

@@ -184,7 +184,7 @@ const perAnnotate = 50
 
 // Annotate adds annotations to the newest check run of the context, which only
 // an App has: with a token it does nothing.
-func (g *GitHub) Annotate(ctx context.Context, commit assay.Commit, context string, annotations []Annotation) error {
+func (g *GitHub) Annotate(ctx context.Context, commit assay.Commit, context string, annotations []assay.Annotation) error {
 	at, err := gitHubPlace(commit)
 	if err != nil {
 		return err
@@ -206,7 +206,7 @@ func (g *GitHub) Annotate(ctx context.Context, commit assay.Commit, context stri
 	return g.fail(ctx, fmt.Sprintf("annotate the check run %.60q on %s", context, at), needChecks, err)
 }
 
-func annotate(ctx context.Context, s *session, app int64, at place, context string, fit []Annotation) error {
+func annotate(ctx context.Context, s *session, app int64, at place, context string, fit []assay.Annotation) error {
 	run, err := findRun(ctx, s, app, at, context)
 	if err != nil {
 		return err
@@ -219,7 +219,7 @@ func annotate(ctx context.Context, s *session, app int64, at place, context stri
 	if err != nil {
 		return err
 	}
-	fit = slices.DeleteFunc(fit, func(a Annotation) bool { return there[a] })
+	fit = slices.DeleteFunc(fit, func(a assay.Annotation) bool { return there[a] })
 	for batch := range slices.Chunk(fit, perAnnotate) {
 		// GitHub adds them to those that are there; the rest of the output is
 		// required and said again.
@@ -232,17 +232,17 @@ func annotate(ctx context.Context, s *session, app int64, at place, context stri
 }
 
 // annotated are the annotations that a run has.
-func annotated(ctx context.Context, s *session, at place, run int64) (map[Annotation]bool, error) {
-	there := map[Annotation]bool{}
+func annotated(ctx context.Context, s *session, at place, run int64) (map[assay.Annotation]bool, error) {
+	there := map[assay.Annotation]bool{}
 	for page := 1; page != 0 && page <= maxPages; {
 		found, resp, err := s.client.Checks.ListCheckRunAnnotations(ctx, at.owner, at.name, run, &github.ListOptions{Page: page, PerPage: perPage})
 		if err != nil {
 			return nil, err
 		}
 		for _, a := range found {
-			there[Annotation{
+			there[assay.Annotation{
 				Path: a.GetPath(), Line: a.GetStartLine(), LastLine: a.GetEndLine(),
-				Level: AnnotationLevel(a.GetAnnotationLevel()), Title: a.GetTitle(), Message: a.GetMessage(),
+				Level: assay.AnnotationLevel(a.GetAnnotationLevel()), Title: a.GetTitle(), Message: a.GetMessage(),
 			}] = true
 		}
 		page = resp.NextPage
@@ -250,7 +250,7 @@ func annotated(ctx context.Context, s *session, at place, run int64) (map[Annota
 	return there, nil
 }
 
-func toGitHub(batch []Annotation) []*github.CheckRunAnnotation {
+func toGitHub(batch []assay.Annotation) []*github.CheckRunAnnotation {
 	out := make([]*github.CheckRunAnnotation, len(batch))
 	for i, a := range batch {
 		out[i] = &github.CheckRunAnnotation{

@@ -176,10 +176,10 @@ func TestGitHubAppHostileAnswers(t *testing.T) {
 	}
 }
 
-func annotations(n int) []forge.Annotation {
-	var all []forge.Annotation
+func annotations(n int) []assay.Annotation {
+	var all []assay.Annotation
 	for i := range n {
-		all = append(all, forge.Annotation{Path: "src/main.c", Line: i + 1, Level: forge.AnnotationFailure, Title: "test_unpack", Message: "expected 1\n\tgot 2"})
+		all = append(all, assay.Annotation{Path: "src/main.c", Line: i + 1, Level: assay.AnnotationFailure, Title: "test_unpack", Message: "expected 1\n\tgot 2"})
 	}
 	return all
 }
