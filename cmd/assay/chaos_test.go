@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -257,10 +256,4 @@ func testChaos(t *testing.T, commits, kills int) {
 		t.Error(w)
 	}
 	t.Logf("%d deliveries about %d commits, the server killed %d times: %d things are wrong", len(c.events), commits, c.kills, len(wrong))
-	if len(wrong) == 0 {
-		c.log.buf.Reset() // of no interest
-	}
-	if err := os.RemoveAll(c.dir + "/content"); err != nil {
-		t.Error(err)
-	}
 }
