@@ -13,7 +13,8 @@ import (
 )
 
 // Line is a Queue that decides who is next: people before builds before what
-// nobody waits for; then the package with the fewest executions under way, then
+// nobody waits for; then who was begun least often, so that one which takes its
+// runner down each time is not what every start begins with; then the package with the fewest executions under way, then
 // the one that was served longest ago; then who came first. It hands the engine
 // behind it only as many as there are places, so that a late comer with more right
 // is never stuck behind a crowd.
@@ -89,6 +90,7 @@ func (l *Line) next() int {
 func (l *Line) before(busy map[string]int, a, b assay.Execution) bool {
 	return cmp.Or(
 		cmp.Compare(b.Priority, a.Priority),
+		cmp.Compare(a.Attempt, b.Attempt),
 		cmp.Compare(busy[a.Package], busy[b.Package]),
 		cmp.Compare(l.served[a.Package], l.served[b.Package]),
 	) < 0

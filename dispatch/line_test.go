@@ -45,12 +45,14 @@ func (n *named) Done(context.Context) error { return nil }
 func (n *named) Release(context.Context, time.Duration) error { return nil }
 
 // lined publishes words such as "a1", of package a, "a2!" of a person, "a3-" of a
-// timer, and serves them one after the other.
+// timer, "a4~" that was begun before, and serves them one after the other.
 func lined(t *testing.T, l *Line, words string) {
 	t.Helper()
 	for word := range strings.FieldsSeq(words) {
-		x := assay.Execution{ID: strings.TrimRight(word, "!-"), Package: word[:1], Priority: assay.PriorityBuild}
+		x := assay.Execution{ID: strings.TrimRight(word, "!-~"), Package: word[:1], Priority: assay.PriorityBuild}
 		switch {
+		case strings.HasSuffix(word, "~"):
+			x.Attempt = 3
 		case strings.HasSuffix(word, "!"):
 			x.Priority = assay.PriorityPerson
 		case strings.HasSuffix(word, "-"):
