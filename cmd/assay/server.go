@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/assay-ci/assay"
 	"github.com/assay-ci/assay/bus"
 	"github.com/assay-ci/assay/config"
 	"github.com/assay-ci/assay/dispatch"
@@ -179,6 +182,8 @@ func (s *server) refill(ctx context.Context) error {
 	if err := s.bus.Purge(ctx); err != nil {
 		return fmt.Errorf("cannot empty the queue: %w", err)
 	}
+	// The line serves at once whom it sees first: what was begun before comes last.
+	slices.SortStableFunc(unfinished, func(a, b assay.Execution) int { return cmp.Compare(a.Attempt, b.Attempt) })
 	for _, e := range unfinished {
 		if err := s.line.Publish(ctx, e); err != nil {
 			return fmt.Errorf("cannot queue execution %s: %w", e.ID, err)
