@@ -187,13 +187,15 @@ func (c *chaos) run(ctx context.Context, kills int) {
 			}
 		})
 	}
-	done := make(chan struct{})
-	go func() { senders.Wait(); close(done) }()
+	all := make(chan struct{})
+	go func() { senders.Wait(); close(all) }()
+	done := (<-chan struct{})(all)
 	for over := false; !over || c.kills < kills; {
 		c.misbehave()
 		select {
 		case <-done:
-			over = true
+			over, done = true, nil
+			continue
 		case <-ctx.Done():
 			c.t.Fatalf("%d of %d deliveries were taken", sent.Load(), len(c.events))
 		case <-time.After(time.Duration(100+c.random.IntN(1900)) * time.Millisecond): // the killer's own time
