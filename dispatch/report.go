@@ -256,7 +256,9 @@ func (r *Reporter) annotate(ctx context.Context, forge Forge, report assay.Repor
 // sendStatus sends a status, unless an earlier try has brought it.
 func (r *Reporter) sendStatus(ctx context.Context, forge Forge, report assay.Report) error {
 	reader, ok := forge.(StatusReader)
-	if ok && report.Tries > 0 {
+	// That of the whole is worked out when it is sent: an earlier one, still on its
+	// way when the last check ended, may have said the same.
+	if ok && (report.Tries > 0 || report.Kind == assay.ReportWhole && report.Status.State != assay.StatusPending) {
 		have, found, err := reader.Status(ctx, report.Commit, report.Status.Context)
 		if forGood, _ := r.Refused(err); err != nil && !forGood {
 			return err // not knowing whether it has arrived, it is too early to send it again
