@@ -16,9 +16,8 @@ import (
 )
 
 // GitHubDeliveries reads what a GitHub server delivered to the webhooks of
-// repositories and organisations (REST API 2022-11-28, "Repository webhooks",
-// "Organization webhooks"). The token needs, fine-grained: "Webhooks" read, and
-// write for Redeliver; classic: read:repo_hook or admin:org_hook.
+// repositories (REST API 2022-11-28, "Repository webhooks"). The token needs,
+// fine-grained: "Webhooks" read, and write for Redeliver; classic: read:repo_hook.
 type GitHubDeliveries struct{ api *deliveryAPI }
 
 // NewGitHubDeliveries checks the options and that the token can be read.
@@ -66,14 +65,6 @@ func (g *GitHubDeliveries) Of(address string, hook int64, receiver string) (Deli
 		return nil, err
 	}
 	return &gitHubLog{api: g.api, where: owner + "/" + name, hooks: "repos/" + owner + "/" + name + "/hooks", hook: hook, receiver: receiver}, nil
-}
-
-// OfOrganization is the log of an organisation's webhook, as Of.
-func (g *GitHubDeliveries) OfOrganization(name string, hook int64, receiver string) (DeliveryLog, error) {
-	if !gitHubWord(name) {
-		return nil, fmt.Errorf("cannot use %.100q as the name of a GitHub organisation: write it as it stands in the addresses of its repositories", name)
-	}
-	return &gitHubLog{api: g.api, where: name, hooks: "orgs/" + name + "/hooks", hook: hook, receiver: receiver}, nil
 }
 
 // gitHubLog is the DeliveryLog of one webhook.

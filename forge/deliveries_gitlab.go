@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/assay-ci/assay"
@@ -39,16 +38,6 @@ func (g *GitLabDeliveries) Of(address string, hook int64, receiver string) (Deli
 		return nil, err
 	}
 	return &gitLabLog{api: g.api, where: path, hooks: "projects/" + url.PathEscape(path) + "/hooks", hook: hook, receiver: receiver}, nil
-}
-
-// OfGroup is the log of a group's webhook, as Of; path is "GROUP/SUBGROUP".
-func (g *GitLabDeliveries) OfGroup(path string, hook int64, receiver string) (DeliveryLog, error) {
-	for word := range strings.SplitSeq(path, "/") {
-		if !gitLabWord(word) {
-			return nil, fmt.Errorf("cannot use %.100q as a GitLab group: write GROUP or GROUP/SUBGROUP", path)
-		}
-	}
-	return &gitLabLog{api: g.api, where: path, hooks: "groups/" + url.PathEscape(path) + "/hooks", hook: hook, receiver: receiver}, nil
 }
 
 // gitLabLog is the DeliveryLog of one webhook. The API tells no delivery alone, so
