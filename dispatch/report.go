@@ -157,6 +157,12 @@ func (r *Reporter) deliver(ctx context.Context, report assay.Report) bool {
 	}
 	log := r.Log.With().Int64("report", report.ID).Str("execution", report.Execution).
 		Str("kind", string(report.Kind)).Str("commit", report.Commit.SHA).Logger()
+	// A comment that is not wanted is never begun: one that was may be there, and
+	// is kept true from then on, whatever becomes of the checks.
+	if err := r.wanted(ctx, report); err != nil {
+		r.conclude(ctx, log, report, err)
+		return true
+	}
 	err := r.Outbox.ReportBegun(ctx, report.ID)
 	if errors.Is(err, assay.ErrFinished) || errors.Is(err, assay.ErrFenced) {
 		log.Debug().Err(err).Msg("a newer report has taken this one's place")
@@ -169,14 +175,20 @@ func (r *Reporter) deliver(ctx context.Context, report assay.Report) bool {
 	timed, cancel := context.WithTimeout(ctx, reportTimeout)
 	err = r.send(timed, report)
 	cancel()
+	r.conclude(ctx, log, report, err)
+	return true
+}
+
+// conclude writes down how a report went.
+func (r *Reporter) conclude(ctx context.Context, log zerolog.Logger, report assay.Report, err error) {
 	if errors.Is(err, errNothingToSay) {
 		r.writeDown(ctx, log, func(ctx context.Context) error { return r.Outbox.ReportDropped(ctx, report.ID, err.Error()) })
-		return true
+		return
 	}
 	if err == nil {
 		log.Info().Str("context", report.Status.Context).Str("state", string(report.Status.State)).Msg("report sent")
 		r.writeDown(ctx, log, func(ctx context.Context) error { return r.Outbox.ReportSent(ctx, report.ID) })
-		return true
+		return
 	}
 	forGood, after := r.Refused(err)
 	after = max(after, backoff(report.Tries+1, time.Second, 5*time.Minute))
@@ -191,7 +203,6 @@ func (r *Reporter) deliver(ctx context.Context, report assay.Report) bool {
 		}
 		return r.Outbox.ReportFailed(ctx, report.ID, err.Error(), time.Now().Add(after))
 	})
-	return true
 }
 
 // writeDown writes until it succeeds: a report whose fate is not known would
@@ -218,7 +229,7 @@ func (r *Reporter) send(ctx context.Context, report assay.Report) error {
 	}
 	switch report.Kind {
 	case assay.ReportComment:
-		return r.sendComment(ctx, forge, report)
+		return r.sendComment(ctx, forge, report.Commit)
 	case assay.ReportReaction:
 		reactor, ok := forge.(Reactor)
 		if !ok {
@@ -270,28 +281,44 @@ func (r *Reporter) sendStatus(ctx context.Context, forge Forge, report assay.Rep
 	return forge.SetStatus(ctx, report.Commit, report.Status)
 }
 
-// sendComment keeps the one comment, if it is wanted.
-func (r *Reporter) sendComment(ctx context.Context, forge Forge, report assay.Report) error {
+// wanted tells by errNothingToSay that a comment is not to be written or edited.
+func (r *Reporter) wanted(ctx context.Context, report assay.Report) error {
+	if report.Kind != assay.ReportComment {
+		return nil
+	}
 	if stale, err := r.stale(ctx, report.Commit); err != nil || stale {
 		return cmp.Or(err, errNothingToSay)
+	}
+	if report.Body != "" {
+		return nil
 	}
 	rows, err := r.rows(ctx, report.Commit)
 	if err != nil {
 		return err
 	}
-	if a, ok := forge.(Appender); ok && a.Appends() && report.Body == "" && slices.ContainsFunc(rows, commentRow.open) {
+	forge, err := r.Forge(report.Commit.Repo)
+	if err != nil {
+		return err
+	}
+	if a, ok := forge.(Appender); ok && a.Appends() && slices.ContainsFunc(rows, commentRow.open) {
 		return errNothingToSay // until the last one has ended
 	}
-	wanted := r.Comments == CommentAlways || report.Body != "" || r.Comments != CommentNever && slices.ContainsFunc(rows, commentRow.bad)
-	if !wanted && report.Tries == 0 {
-		if wanted, err = r.Outbox.CommentSent(ctx, report.Commit, report.ID); err != nil {
-			return err
-		}
+	if r.Comments == CommentAlways || r.Comments != CommentNever && slices.ContainsFunc(rows, commentRow.bad) || report.Tries > 0 {
+		return nil
 	}
-	if !wanted && report.Tries == 0 {
-		return errNothingToSay
+	if there, err := r.Outbox.CommentSent(ctx, report.Commit, report.ID); err != nil || there {
+		return err
 	}
-	return forge.Comment(ctx, report.Commit, Marker, renderComment(rows))
+	return errNothingToSay
+}
+
+// sendComment writes the one comment, or edits it.
+func (r *Reporter) sendComment(ctx context.Context, forge Forge, commit assay.Commit) error {
+	rows, err := r.rows(ctx, commit)
+	if err != nil {
+		return err
+	}
+	return forge.Comment(ctx, commit, Marker, renderComment(rows))
 }
 
 // stale tells that a pull request, whose comment is to be written, has checks on a

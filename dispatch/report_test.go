@@ -210,15 +210,16 @@ func (f *forge) Status(context.Context, assay.Commit, string) (assay.Status, boo
 func TestReporter(t *testing.T) {
 	status := assay.Status{Context: "assay/c", State: "success"}
 	f := &forge{set: map[string][]assay.Status{}, have: status}
-	box := &outbox{fate: map[int64]string{}, broken: map[int64]int{1: 2}, left: 5, ended: make(chan struct{}), owed: []assay.Report{
+	box := &outbox{fate: map[int64]string{}, broken: map[int64]int{1: 2}, left: 6, ended: make(chan struct{}), owed: []assay.Report{
 		{ID: 1, Kind: assay.ReportStatus, Commit: assay.Commit{SHA: "fine"}, Status: status},
 		{ID: 2, Kind: assay.ReportStatus, Commit: assay.Commit{SHA: "gone"}, Status: status},
 		{ID: 3, Kind: assay.ReportStatus, Commit: assay.Commit{SHA: "busy"}, Status: status},
 		{ID: 4, Kind: assay.ReportStatus, Commit: assay.Commit{SHA: "again"}, Status: status, Tries: 1},
 		{ID: 5, Kind: assay.ReportStatus, Commit: assay.Commit{SHA: "changed"}, Status: assay.Status{Context: "assay/c", State: "failure"}, Tries: 1},
+		{ID: 6, Kind: assay.ReportComment, Commit: assay.Commit{SHA: "good"}},
 	}}
 	r := &Reporter{
-		Outbox: box, Page: page, Log: zerolog.Nop(), Wake: NewSignal(),
+		Outbox: box, History: history{}, Page: page, Log: zerolog.Nop(), Wake: NewSignal(),
 		Forge:   func(string) (Forge, error) { return f, nil },
 		Refused: func(err error) (bool, time.Duration) { return errors.Is(err, errGone), 0 },
 	}
@@ -233,7 +234,7 @@ func TestReporter(t *testing.T) {
 	}
 	want := map[int64]string{
 		1: "begun sent", 2: "begun dropped: no such commit", 3: "begun failed: come back later",
-		4: "begun sent", 5: "begun sent",
+		4: "begun sent", 5: "begun sent", 6: "dropped: there is nothing to say",
 	}
 	for id, fate := range want {
 		if box.fate[id] != fate {
@@ -302,11 +303,19 @@ func TestComments(t *testing.T) {
 		f := &forge{}
 		r := &Reporter{Outbox: &outbox{}, History: history{}, Page: page, Comments: tt.mode, Forge: func(string) (Forge, error) { return f, nil }}
 		tt.report.Kind, tt.report.Commit = assay.ReportComment, tt.commit
-		err := r.send(t.Context(), tt.report)
+		err := say(t, r, tt.report)
 		if said := strings.Join(f.said, "; "); tt.want == "" && (!errors.Is(err, errNothingToSay) || said != "") || tt.want != "" && (err != nil || said != tt.commit.SHA+" "+tt.want) {
 			t.Errorf("%q on %+v: said %q, %v", tt.mode, tt.commit, said, err)
 		}
 	}
+}
+
+// say sends a report if it is wanted.
+func say(t *testing.T, r *Reporter, report assay.Report) error {
+	if err := r.wanted(t.Context(), report); err != nil {
+		return err
+	}
+	return r.send(t.Context(), report)
 }
 
 // appender is a forge that cannot edit comments.
@@ -318,7 +327,7 @@ func TestWhereCommentsCannotBeEdited(t *testing.T) {
 	f := &forge{}
 	r := &Reporter{Outbox: &outbox{}, History: history{}, Page: page, Forge: func(string) (Forge, error) { return appender{f}, nil }}
 	send := func(sha string) error {
-		return r.send(t.Context(), assay.Report{Kind: assay.ReportComment, Commit: assay.Commit{SHA: sha}})
+		return say(t, r, assay.Report{Kind: assay.ReportComment, Commit: assay.Commit{SHA: sha}})
 	}
 	if err := send("open"); !errors.Is(err, errNothingToSay) || len(f.said) > 0 {
 		t.Errorf("while one is running: %v, %v", f.said, err)

@@ -208,8 +208,11 @@ func (c *chaos) run(ctx context.Context, kills int) {
 	c.settle(ctx)
 }
 
-// settle waits until everything is as it should be, or ctx ends.
+// settle waits until everything is as it should be, or for so long as no delay
+// between two tries of a report is: what is wrong by then stays wrong.
 func (c *chaos) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 6*time.Minute)
+	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for len(c.wrong()) > 0 {
@@ -225,15 +228,16 @@ func (c *chaos) settle(ctx context.Context) {
 func (c *chaos) wrong() []string {
 	var wrong []string
 	for sha, want := range c.want {
-		got := map[string][]string{}
+		got, said := map[string][]string{}, map[string][]string{}
 		for _, s := range c.hub.Statuses("rpms/hello", sha) {
 			got[s.Context] = append(got[s.Context], string(s.State))
+			said[s.Context] = append(said[s.Context], s.Description)
 		}
 		for _, context := range []string{"assay", "assay/c"} {
 			states := got[context]
 			ends := len(states) > 0 && states[len(states)-1] == want
 			if n := strings.Count(strings.Join(states, " "), want); !ends || n != 1 || len(states) > 2 {
-				wrong = append(wrong, fmt.Sprintf("%.10s: %s went through %v, want one %s as the last", sha, context, states, want))
+				wrong = append(wrong, fmt.Sprintf("%.10s: %s went through %v, want one %s as the last: %q", sha, context, states, want, said[context]))
 			}
 		}
 		comments := c.hub.Comments(assay.Commit{Repo: c.git + "/rpms/hello.git", SHA: sha})
