@@ -11,4 +11,7 @@ var (
 	ErrFenced = errors.New("another runner has taken over this execution")
 	// ErrFinished tells that the execution has its verdict already.
 	ErrFinished = errors.New("the execution is finished")
+	// ErrFetchRefused tells that what a step wants downloaded is not to be had:
+	// the next attempt would hear the same.
+	ErrFetchRefused = errors.New("not to be had")
 )

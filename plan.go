@@ -22,22 +22,96 @@ type Step struct {
 	Position  string        // "greets/runtask.yml:12:3", for error messages
 	Export    string        // the variable its value goes into, "" for none
 	Timeout   time.Duration // for this step; 0 for what is left of the plan's
+	If        Condition     // when it runs
 	// Resolve substitutes the variables and says what to do. It has no side
 	// effects; its errors begin with Position.
 	Resolve func(Vars) (Action, error)
 }
 
-// Action is what a runner does for one step: run Commands, then read Value,
-// then take Results. An action with nothing set does nothing and passes.
+// Condition says when a step runs.
+type Condition string
+
+// The conditions. A step that runs after a failure never makes the check pass.
+const (
+	IfPassed Condition = ""        // while no step has failed
+	IfAlways Condition = "always"  // whatever happened before
+	IfFailed Condition = "failure" // only when a step has failed
+)
+
+// Action is what a runner does for one step, in this order: say Message, fail,
+// bring in Files, Fetch, run Commands, Turn, read Value, take Results. An action
+// with nothing set does nothing and passes.
 type Action struct {
-	Message  string    // said in the log before anything else
-	Fail     string    // not "": the step fails with this reason
-	Commands []Command // run one after the other; the first that fails ends the step
+	Message  string            // said in the log before anything else
+	Fail     string            // not "": the step fails with this reason
+	Files    map[string][]byte // written to the machine first, by path relative to VarPrivate
+	Fetch    *Fetch            // downloaded on the host and brought in; the step's value
+	Dir      string            // where Commands start: absolute, in the machine; "" for VarWorkdir
+	Env      []string          // "NAME=value", added to what every command finds
+	Commands []Command         // run one after the other; the first that fails ends the step
+	// Turn makes something of a file, on the host; its value is the step's.
+	Turn *Turn
 	// Value is the path, in the machine, of a file with the step's value as
 	// JSON; "" makes the value the standard output of Commands.
 	Value   string
-	Files   map[string][]byte // written to the machine first, by path relative to VarPrivate
 	Results *ResultsSource
+	// Exit is what the check ends with when nothing is reported: 0 for good. The
+	// worst of several steps counts.
+	Exit int
+}
+
+// Turn makes something of what the machine holds, without running anything in it.
+type Turn struct {
+	File string // path in the machine; "" for nothing to read
+	// Make is pure; its errors are the check's mistakes and begin with "cannot".
+	Make func(file []byte) (Turned, error)
+}
+
+// Turned is what a Turn made.
+type Turned struct {
+	Value   any               // the step's value
+	Results string            // ResultYAML that the step reports; "" for nothing
+	Files   map[string][]byte // written to the machine, by path relative to VarArtifacts
+	Message string            // said in the log
+}
+
+// Fetch asks for what the host downloads and brings into the machine. Exactly
+// one of the pointers is set.
+type Fetch struct {
+	Dir     string // in the machine, absolute: where the files go
+	Koji    *KojiFetch
+	Bodhi   *BodhiFetch
+	DistGit *DistGitFetch
+}
+
+// KojiFetch asks for what a build made, or all builds of a tag.
+type KojiFetch struct {
+	Build     string // name-version-release; or
+	Tag       string // every build that is tagged
+	Latest    bool   // not Build itself, but the newest stable build of its package
+	Arches    []string
+	Exclude   []string // arches
+	Source    bool
+	Debuginfo bool
+	BuildLogs bool
+}
+
+// BodhiFetch asks for what an update's builds made.
+type BodhiFetch struct {
+	Update string // FEDORA-2017-04459ef8cf
+	Arches []string
+	Source bool
+}
+
+// DistGitFetch asks for files of a package's repository.
+type DistGitFetch struct {
+	BaseURL       string // "" for the configured one
+	Namespace     string // "rpms"
+	Package       string
+	Ref           string   // branch, tag or commit
+	Paths         []string // in the repository
+	LocalPaths    []string // relative to Fetch.Dir; as many as Paths, or none
+	IgnoreMissing bool
 }
 
 // ResultsSource says where a step's results are. Exactly one field is set.

@@ -75,6 +75,8 @@ type Runner struct {
 	// ParseResults reads what a check reports (ResultYAML); its errors are the
 	// check's mistakes.
 	ParseResults func([]byte) ([]assay.Result, error)
+	// Fetcher downloads what steps ask for; nil refuses them.
+	Fetcher Fetcher
 }
 
 // Job is one attempt at one execution, with all that it needs.
@@ -119,12 +121,13 @@ func (r *Runner) Run(ctx context.Context, job Job) (assay.Conclusion, error) {
 	life, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	run := &run{
-		Job:    job,
-		limits: limits,
-		parse:  r.ParseResults,
-		stop:   cancel,
-		flood:  func() {},
-		vars:   assay.Vars{},
+		Job:     job,
+		limits:  limits,
+		parse:   r.ParseResults,
+		fetcher: r.Fetcher,
+		stop:    cancel,
+		flood:   func() {},
+		vars:    assay.Vars{},
 	}
 	run.log = NewLog(job.Log, limits.Log, func() { run.flood() })
 	for name, value := range job.Vars {
@@ -151,6 +154,7 @@ type run struct {
 	Job
 	limits  Limits
 	parse   func([]byte) ([]assay.Result, error)
+	fetcher Fetcher
 	stop    context.CancelCauseFunc // ends the attempt
 	flood   func()                  // ends the steps
 	log     *Log
@@ -158,6 +162,7 @@ type run struct {
 	vars    assay.Vars
 	results []assay.Result
 	files   []assay.Artifact
+	exit    int    // what the check ends with when it reports nothing
 	said    string // the newest command's last words
 }
 

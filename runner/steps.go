@@ -2,6 +2,7 @@ package runner
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -53,12 +54,41 @@ func (r *run) steps(ctx context.Context) error {
 	r.flood = func() { flood(errFlood) }
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, &timeoutError{"the check", limit})
 	defer cancel()
+	var failed error
 	for i, step := range r.Plan.Steps {
-		if err := r.oneStep(ctx, i+1, step); err != nil {
-			return err
+		if !runs(step.If, failed) {
+			if step.If == assay.IfFailed || failed == nil {
+				r.log.Say(i+1, "step %d: %s (%s): skipped, no step has failed", i+1, step.Name, step.Directive)
+			}
+			continue
+		}
+		err := r.oneStep(ctx, i+1, step)
+		if err != nil && (failed == nil || !goesOn(err)) {
+			failed = err
+		}
+		if err != nil && (ctx.Err() != nil || !goesOn(err)) {
+			return failed
 		}
 	}
-	return nil
+	return failed
+}
+
+// runs tells whether a step is run after what happened before it.
+func runs(when assay.Condition, failed error) bool {
+	switch when {
+	case assay.IfAlways:
+		return true
+	case assay.IfFailed:
+		return failed != nil
+	}
+	return failed == nil
+}
+
+// goesOn tells whether there is a machine, and somebody who wants it, for the
+// steps that run after a failure.
+func goesOn(err error) bool {
+	var step *stepError
+	return errors.As(err, &step)
 }
 
 // timeoutError is the cause that ends what took too long.
@@ -134,11 +164,18 @@ func (r *run) step(ctx context.Context, number int, step assay.Step) error {
 			return r.ours(ctx, "cannot bring the step's files into the machine", err)
 		}
 	}
+	if err := r.fetch(ctx, number, step, action.Fetch); err != nil {
+		return err
+	}
 	printed, err := r.commands(ctx, number, step, action)
 	if err != nil {
 		return err
 	}
-	if step.Export != "" {
+	if err := r.turn(ctx, number, step, action.Turn); err != nil {
+		return err
+	}
+	r.exit = max(r.exit, action.Exit)
+	if step.Export != "" && action.Fetch == nil && action.Turn == nil {
 		if err := r.export(ctx, number, step, action, printed); err != nil {
 			return err
 		}
@@ -170,7 +207,7 @@ func (r *run) commands(ctx context.Context, number int, step assay.Step, action 
 		if step.Directive == "shell" {
 			r.log.Say(number, "$ %s", clip(strings.Join(commandText(c), " "), 2000))
 		}
-		exit, err := r.command(ctx, number, argv, c.Stdin, printed)
+		exit, err := r.command(ctx, number, action, argv, c.Stdin, printed)
 		if err != nil {
 			return nil, r.ours(ctx, "cannot run a command in the machine", err)
 		}
@@ -210,13 +247,13 @@ func exitReason(exit int, said string) string {
 
 // command runs one command and remembers its last words: what it complained of,
 // or else what it printed last, which is where test tools sum up.
-func (r *run) command(ctx context.Context, number int, argv []string, stdin []byte, printed io.Writer) (int, error) {
+func (r *run) command(ctx context.Context, number int, action assay.Action, argv []string, stdin []byte, printed io.Writer) (int, error) {
 	stdout, stderr := r.log.Stream(number, StreamOut), r.log.Stream(number, StreamErr)
 	var lastOut, lastErr lastLine
 	exit, err := r.machine.Run(ctx, Command{
 		Argv:   argv,
-		Dir:    r.guest(assay.VarWorkdir),
-		Env:    r.env(),
+		Dir:    cmp.Or(action.Dir, r.guest(assay.VarWorkdir)),
+		Env:    append(r.env(), action.Env...),
 		Stdin:  bytes.NewReader(stdin),
 		Stdout: io.MultiWriter(stdout, printed, &lastOut),
 		Stderr: io.MultiWriter(stderr, &lastErr),
@@ -276,6 +313,11 @@ func (r *run) takeResults(ctx context.Context, number int, step assay.Step, sour
 			return r.notRead(ctx, number, step, "the results file "+file, err)
 		}
 	}
+	return r.addResults(number, step, data)
+}
+
+// addResults takes what a step reports.
+func (r *run) addResults(number int, step assay.Step, data []byte) error {
 	results, err := r.parse(data)
 	if err != nil {
 		return &stepError{step, number, "reported what is no result: " + err.Error()}

@@ -26,6 +26,8 @@ func (r *run) conclude(err error) assay.Conclusion {
 		c.Verdict, c.Reason = assay.VerdictFailed, err.Error()
 	case err != nil:
 		c.Verdict, c.Reason, c.Retry = assay.VerdictErrored, err.Error(), true
+	case r.exit != 0 && len(r.results) == 0:
+		c.Verdict, c.Reason = assay.VerdictFailed, fmt.Sprintf("the check ended with exit code %d", r.exit)
 	default:
 		c.Verdict, c.Reason = judge(r.Plan.Check, r.results)
 	}
