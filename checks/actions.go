@@ -22,6 +22,8 @@ type directive interface {
 	// called after a read without mistakes, from any goroutine, any number of
 	// times. Its errors begin with "cannot".
 	resolve(s *scope) (assay.Action, error)
+	// manual documents the directive, whatever was read.
+	manual() manual
 }
 
 // directives is the table of the directives that formulas may use, each with

@@ -64,3 +64,15 @@ func (d *dummy) resolve(s *scope) (assay.Action, error) {
 	}
 	return a, err
 }
+
+func (*dummy) manual() manual {
+	return manual{
+		short: "pass or fail, for trying things out",
+		args: []argument{
+			{name: "result", required: true, shape: shapeText(), text: "FAIL, in any case of letters, fails the step; every other word passes it."},
+			{name: "msg", shape: shapeText(), text: "What is said in the log."},
+		},
+		value:   "msg",
+		example: "name: try the reporting\ndummy:\n  result: FAIL\n  msg: this is only a test\n",
+	}
+}

@@ -115,3 +115,18 @@ func (c *python) resolve(s *scope) (assay.Action, error) {
 		Value: value,
 	}, nil
 }
+
+func (*python) manual() manual {
+	return manual{
+		short: "call a Python function of the check",
+		text: "The file is imported in the machine, which needs python3, and the function called with\n" +
+			"every argument but file and callable as a keyword argument. An exception fails the step.",
+		args: []argument{
+			{name: "file", required: true, shape: shapeText(), text: "The Python file, relative to the formula."},
+			{name: "callable", required: true, shape: shapeText(), text: "The function's name."},
+			{name: "…", shape: shapeAny(), text: "A keyword argument of the function."},
+		},
+		value:   "what the function returns",
+		example: "name: compare the versions\npython:\n  file: compare.py\n  callable: run\n  item: ${item}\nexport: report\n",
+	}
+}

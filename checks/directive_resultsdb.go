@@ -183,3 +183,16 @@ func yamlText(v any) (string, error) {
 	}
 	return string(out), nil
 }
+
+func (*resultsdb) manual() manual {
+	return manual{
+		short: "report results",
+		text:  "Exactly one of results and file is given.",
+		args: []argument{
+			{name: "results", shape: shapeAny(), text: "ResultYAML, or a variable that holds it."},
+			{name: "file", shape: shapeText(), text: "A file with them in the machine, relative to the check's directory."},
+		},
+		value:   "the results, as ResultYAML",
+		example: "name: report\nresultsdb:\n  file: ${artifactsdir}/results.yml\n",
+	}
+}

@@ -192,3 +192,20 @@ func appendWords(argv []string, v any) ([]string, error) {
 	}
 	return argv, nil
 }
+
+func (*shell) manual() manual {
+	text := shapeText()
+	command := shapeEither(text, shapeListOf(text))
+	ignored := shape{
+		"type": "object", "required": []string{"ignorereturn"}, "additionalProperties": false,
+		"properties": map[string]any{"ignorereturn": shapeEither(text, shapeListOf(command))},
+	}
+	return manual{
+		short: "run commands",
+		text: "Each command is a text for /bin/sh, or a list of words that is run as it is. The first\n" +
+			"that exits with another code than 0 fails the step. Those below ignorereturn may.",
+		bare:    shapeEither(text, shapeListOf(shapeEither(text, shapeListOf(text), ignored))),
+		value:   "what the commands print on standard output",
+		example: "name: build and try\nshell:\n  - make -C ${sources}\n  - [./hello, --version]\n  - ignorereturn: [rm out.log]\n",
+	}
+}
