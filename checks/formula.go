@@ -24,6 +24,20 @@ type Formula struct {
 	// Optional tells that a commit may be good although this check is not
 	// (required: false).
 	Optional bool
+	// On says which events it wants; the zero On wants all that come with an item
+	// of its types.
+	On On
+	// Matrix is what it runs for, one execution each, in the formula's order; none
+	// for a formula without a matrix. See Variant.
+	Matrix []Variant
+	// Needs names the checks, by their check names, whose artifacts it is given,
+	// and after which it runs.
+	Needs []string
+	// Retries is how often an errored execution is tried again, 0 to MaxRetries;
+	// nil for the operator's default.
+	Retries *int
+	// Secrets are the names of secrets that it asks the operator for.
+	Secrets []string
 
 	nameAt  Mistake // where the name stands, for mistakes found later
 	actions []action
@@ -45,6 +59,27 @@ type Environment struct {
 	Setup   []string
 	Network string // "none", "full", or "" for the default, which is none
 }
+
+// On says which events a formula wants. Every field that is set must match; an
+// empty one matches everything.
+type On struct {
+	Events   []assay.EventKind
+	Types    []string // item types
+	Branches []string // glob patterns, path.Match's, for the branch without refs/heads/
+	Paths    []string // glob patterns for changed files, with ** for any number of directories
+}
+
+// Variant is one combination of a matrix. Its variables are the formula's too:
+// ${python}. Arch and Image are those of the execution.
+type Variant struct {
+	Name  string            // "image=fedora-42,python=3.12": sorted by name, without arch
+	Arch  string            // "" when the matrix says nothing of it
+	Image string            // "" when the matrix says nothing of it
+	Vars  map[string]string // what the matrix says, arch and image included
+}
+
+// MaxRetries bounds retries.
+const MaxRetries = 10
 
 // Bounds of a formula's own timeout.
 const (
