@@ -93,9 +93,13 @@ func (c *chaos) tell(i int, sha string) {
 	}
 }
 
+// configure writes the server's configuration. Its address is one that stays, as
+// an operator's does, though it listens elsewhere after each start: a status with
+// another address is another status.
 func (c *chaos) configure() {
 	c.config = c.dir + "/chaos.yml"
 	c.write(c.config, fmt.Sprintf(`listen: 127.0.0.1:0
+url: http://assay.example
 data: %s
 webhook: {secret_files: [webhook.secret]}
 forges: {github: {token_file: %s, api: %s, hosts: [127.0.0.1]}}
