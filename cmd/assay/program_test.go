@@ -111,11 +111,11 @@ func (s *site) startProgram(config string) *program {
 		default:
 		}
 		data, err := os.ReadFile(announced)
-		var a struct{ URL string }
+		var a struct{ Listens string }
 		if err != nil || json.Unmarshal(data, &a) != nil {
 			return false
 		}
-		p.url = a.URL
+		p.url = a.Listens
 		return true
 	})
 	return p

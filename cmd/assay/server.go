@@ -326,11 +326,12 @@ const announcement = "server.json"
 type announced struct {
 	Version int    `json:"version"`
 	PID     int    `json:"pid"`
-	URL     string `json:"url"`
+	URL     string `json:"url"`     // as others reach it
+	Listens string `json:"listens"` // as programs of this host do
 }
 
 func (s *server) announce() error {
-	data, err := json.Marshal(announced{1, os.Getpid(), s.url})
+	data, err := json.Marshal(announced{1, os.Getpid(), s.url, "http://" + s.listener.Addr().String()})
 	if err != nil {
 		return err
 	}
