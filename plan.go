@@ -13,6 +13,9 @@ type Plan struct {
 	Check   string        // the check's name, with its namespace
 	Timeout time.Duration // for all steps together; 0 for the runner's default
 	Steps   []Step
+	// Skip is why there is nothing to run, known before there is a machine; "" when
+	// there is.
+	Skip string
 }
 
 // Step is one action of a formula.
@@ -82,6 +85,8 @@ type Fetch struct {
 	Koji    *KojiFetch
 	Bodhi   *BodhiFetch
 	DistGit *DistGitFetch
+	// YumRepos brings in nothing: its value is all there is.
+	YumRepos *YumReposFetch
 }
 
 // KojiFetch asks for what a build made, or all builds of a tag.
@@ -114,6 +119,13 @@ type DistGitFetch struct {
 	IgnoreMissing bool
 }
 
+// YumReposFetch asks for the addresses of the repositories of a Koji tag and of
+// its parents, by name and architecture.
+type YumReposFetch struct {
+	Tag    string   // "f42-updates-pending", or "rawhide"
+	Arches []string // those of real machines count
+}
+
 // ResultsSource says where a step's results are. Exactly one field is set.
 type ResultsSource struct {
 	File string // path in the machine
@@ -140,6 +152,7 @@ const (
 	VarArtifacts = "artifactsdir" // what is left here is kept
 	VarSources   = "sources"      // the package's source at the item's commit
 	VarBuilds    = "builds"       // what was built, downloaded
+	VarNeeds     = "needs"        // the artifacts of what the check needs, a directory each
 	VarPrivate   = "assaydir"     // the runner's own files in the machine
 )
 
@@ -148,6 +161,6 @@ const (
 func BuiltinVars() []string {
 	return []string{
 		VarItem, VarType, VarArch, VarUUID, VarCheckname, VarPackage,
-		VarWorkdir, VarArtifacts, VarSources, VarBuilds, VarPrivate,
+		VarWorkdir, VarArtifacts, VarSources, VarBuilds, VarNeeds, VarPrivate,
 	}
 }

@@ -30,10 +30,20 @@ type directive interface {
 // what makes an empty one (COMPAT.md 1.1, Directives).
 func directives() map[string]func() directive {
 	return map[string]func() directive{
-		"dummy":     func() directive { return &dummy{} },
-		"python":    func() directive { return &python{} },
-		"resultsdb": func() directive { return &resultsdb{} },
-		"shell":     func() directive { return &shell{} },
+		"bodhi":         func() directive { return &bodhi{} },
+		"bodhi_comment": func() directive { return &bodhiComment{} },
+		"create_report": func() directive { return &createReport{} },
+		"createrepo":    func() directive { return &createrepo{} },
+		"distgit":       func() directive { return &distgit{} },
+		"dummy":         func() directive { return &dummy{} },
+		"exitcode":      func() directive { return &exitcode{} },
+		"koji":          func() directive { return &koji{} },
+		"mash":          func() directive { return &mash{} },
+		"python":        func() directive { return &python{} },
+		"resultsdb":     func() directive { return &resultsdb{} },
+		"shell":         func() directive { return &shell{} },
+		"xunit":         func() directive { return &xunit{} },
+		"yumrepoinfo":   func() directive { return &yumrepoinfo{} },
 	}
 }
 
@@ -52,6 +62,9 @@ type action struct {
 	export   string
 	position string
 	timeout  time.Duration // 0 for none of its own
+	when     assay.Condition
+	workdir  *template // nil for the check's own directory
+	env      []setting
 	does     directive
 }
 
@@ -90,18 +103,26 @@ func (p *parser) readAction(n *yaml.Node) {
 		return
 	}
 	a := action{position: p.position(n)}
+	p.own = nil
 	var others []field
-	keys := []key{
-		{name: "name", required: true, read: func(p *parser, n *yaml.Node) { a.name = p.line(n, "an action's name") }},
-		{name: "export", read: func(p *parser, n *yaml.Node) { a.export = p.readExport(n) }},
-		{name: "timeout", read: func(p *parser, n *yaml.Node) { a.timeout = p.duration(n) }},
-	}
-	p.mapping(n, "an action", keys, func(f field) { others = append(others, f) })
+	p.mapping(n, "an action", actionKeys(&a), func(f field) { others = append(others, f) })
 	p.readDirective(n, &a, others)
 	if a.export != "" {
 		p.known[a.export] = true
 	}
 	p.formula.actions = append(p.formula.actions, a)
+}
+
+// actionKeys is the table of an action's keys besides its directive.
+func actionKeys(a *action) []key {
+	return []key{
+		{name: "name", required: true, read: func(p *parser, n *yaml.Node) { a.name = p.line(n, "an action's name") }},
+		{name: "export", read: func(p *parser, n *yaml.Node) { a.export = p.readExport(n) }},
+		{name: "timeout", read: func(p *parser, n *yaml.Node) { a.timeout = p.duration(n) }},
+		{name: "if", read: func(p *parser, n *yaml.Node) { a.when = p.readIf(n) }},
+		{name: "workdir", read: func(p *parser, n *yaml.Node) { a.workdir = p.readWorkdir(n) }},
+		{name: "env", read: func(p *parser, n *yaml.Node) { a.env = p.readEnv(n) }},
+	}
 }
 
 // readDirective finds the one directive among an action's keys.
@@ -113,11 +134,18 @@ func (p *parser) readDirective(n *yaml.Node, a *action, others []field) {
 		switch {
 		case !ok && len(others) == 1:
 			p.mistake(f.key, "use the directive %s: %s", shown(f.key.Value), didYouMean(f.key.Value, known))
+			p.mistakes.cure(f.key, p.respellKey(n, f.key, append(known, names(actionKeys(a))...)))
 		case !ok:
-			p.mistake(f.key, "use the key %s in an action: %s", shown(f.key.Value), didYouMean(f.key.Value, append(known, "name", "export", "timeout")))
+			all := append(known, names(actionKeys(a))...)
+			p.mistake(f.key, "use the key %s in an action: %s", shown(f.key.Value), didYouMean(f.key.Value, all))
+			p.mistakes.cure(f.key, p.respellKey(n, f.key, all))
 		case a.does != nil:
 			p.mistake(f.key, "use the directives %s and %s in one action: write two actions", a.kind, kind)
 		default:
+			if f.key.Value != kind {
+				p.warn(f.key, "%s is the older spelling of %s: write %s", f.key.Value, kind, kind)
+				p.warnings.cure(f.key, p.respell(f.key, kind))
+			}
 			a.kind, a.does = kind, make()
 			a.does.read(p, f.value)
 		}
@@ -136,6 +164,10 @@ func (p *parser) readExport(n *yaml.Node) string {
 		p.mistake(n, "export into %s: write a name of letters, digits and _, without $", shown(name))
 	case builtins()[name] || slices.Contains(inputNames(), name):
 		p.mistake(n, "export into %s, which has a meaning already: write another name", name)
+	case slices.Contains(p.formula.matrixVars(), name):
+		p.mistake(n, "export into %s, which is a variable of the matrix: write another name", name)
+	case p.isSecret(name):
+		p.mistake(n, "export into %s, which is a secret: write another name", name)
 	default:
 		return name
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -14,60 +15,103 @@ import (
 
 // resultsdb hands in results, from exactly one of: results, which is ResultYAML
 // or a variable that holds it as text or decoded; file, a path in the machine,
-// relative to the check's directory (COMPAT.md 1.1, resultsdb). Its value is
-// the ResultYAML.
+// relative to the check's directory (COMPAT.md 1.1, resultsdb). The format, if
+// it is named, is not told from the text. Its value is the ResultYAML.
 type resultsdb struct {
+	reported
+	format string
+}
+
+func (c *resultsdb) read(p *parser, args *yaml.Node) {
+	keys := []key{{name: "format", read: func(p *parser, n *yaml.Node) { c.format = p.reportFormat(n) }}}
+	keys = append(keys, c.keys(&c.format)...)
+	ok := p.mapping(args, "resultsdb", keys, nil)
+	if ok {
+		c.check(p, args)
+	}
+}
+
+// reportFormat reads one of the formats.
+func (p *parser) reportFormat(n *yaml.Node) string {
+	word, ok := p.text(n, "format")
+	if ok && !slices.Contains(formats(), word) {
+		p.mistake(n, "use %s as format: %s", shown(word), didYouMean(word, formats()))
+		return ""
+	}
+	return word
+}
+
+// reported are the arguments of which exactly one says what is reported.
+type reported struct {
 	results expr
 	file    *template
 }
 
-func (c *resultsdb) read(p *parser, args *yaml.Node) {
-	ok := p.mapping(args, "resultsdb", []key{
-		{name: "results", read: c.readResults},
+// keys reads the arguments; format is that of the text in results.
+func (r *reported) keys(format *string) []key {
+	return []key{
+		{name: "results", read: func(p *parser, n *yaml.Node) { r.results = p.reportText(n, "results", *format) }},
 		{name: "file", read: func(p *parser, n *yaml.Node) {
 			t := p.lineTemplate(n, "file")
-			c.file = &t
+			r.file = &t
 		}},
-	}, nil)
+	}
+}
+
+// check wants exactly one of the arguments.
+func (r *reported) check(p *parser, args *yaml.Node) {
 	switch {
-	case !ok:
-	case c.results != nil && c.file != nil:
+	case r.results != nil && r.file != nil:
 		p.mistake(args, "take results from both results and file: write only one of them")
-	case c.results == nil && c.file == nil && len(args.Content) == 0:
+	case r.results == nil && r.file == nil && !has(args, "results", "file"):
 		p.mistake(args, "hand in results from nowhere: write results: or file:")
 	}
 }
 
-// readResults takes ResultYAML as text, or one variable. Variables within the
-// text are substituted value by value, after the YAML is read: what they hold
-// can never add a key or a result.
-func (c *resultsdb) readResults(p *parser, n *yaml.Node) {
-	c.results = literal{}
-	if n.Kind != yaml.ScalarNode {
-		c.results = p.texts(n)
-		return
+// has tells whether a mapping has one of the keys, or one much like it, which is
+// a mistake already.
+func has(n *yaml.Node, keys ...string) bool {
+	for i := 0; i < len(n.Content); i += 2 {
+		if slices.Contains(keys, n.Content[i].Value) || nearest(n.Content[i].Value, keys) != "" {
+			return true
+		}
 	}
-	if _, ok := p.text(n, "results"); !ok {
-		return
+	return false
+}
+
+// reportText takes a report as text, or one variable. Variables within
+// ResultYAML are substituted value by value, after the YAML is read: what they
+// hold can never add a key or a result.
+func (p *parser) reportText(n *yaml.Node, what, format string) expr {
+	if n.Kind != yaml.ScalarNode {
+		return p.texts(n)
+	}
+	if _, ok := p.text(n, what); !ok {
+		return literal{}
 	}
 	if isReference(n.Value) {
-		c.results = p.template(n)
-		return
+		return p.template(n)
 	}
 	if !strings.Contains(n.Value, "$") {
-		c.results = literal{n.Value}
-		if _, err := ParseResults([]byte(n.Value)); err != nil {
+		if _, err := parseAs(format, []byte(n.Value)); err != nil {
 			p.mistake(n, "%s", strings.TrimPrefix(err.Error(), "cannot "))
 		}
-		return
+		return literal{n.Value}
+	}
+	if format == formatTAP || format == formatXUnit {
+		t := p.template(n)
+		if t.hasReference() {
+			p.mistake(n, "use variables within a report that is not ResultYAML, where a value could add tests: write one variable that holds all of it")
+		}
+		return t
 	}
 	root, err := decode([]byte(n.Value))
 	if err != nil {
 		p.resultMistake(n, err)
-		return
+		return literal{}
 	}
 	moveTo(root, n)
-	c.results = p.texts(root)
+	return p.texts(root)
 }
 
 // resultMistake notes what decode found in the text of a scalar.
@@ -113,11 +157,10 @@ func (c *resultsdb) resolve(s *scope) (assay.Action, error) {
 	if c.file != nil {
 		return c.resolveFile(s)
 	}
-	v, err := c.results.eval(s)
-	if err != nil {
-		return assay.Action{}, err
+	text, err := reportOf(c.results, s)
+	if err == nil && c.format != "" {
+		text, err = asResultYAML(c.format, []byte(text))
 	}
-	text, err := resultText(v)
 	if err != nil {
 		return assay.Action{}, err
 	}
@@ -128,26 +171,62 @@ func (c *resultsdb) resolve(s *scope) (assay.Action, error) {
 	return a, err
 }
 
+// resolveFile leaves the file to the runner, or takes it as what it is said to be.
 func (c *resultsdb) resolveFile(s *scope) (assay.Action, error) {
-	workdir, _, err := s.directories()
+	file, err := c.path(s)
 	if err != nil {
 		return assay.Action{}, err
 	}
-	file, err := c.file.text(s)
-	if err != nil {
-		return assay.Action{}, err
-	}
-	if file == "" {
-		return assay.Action{}, fmt.Errorf("cannot take results from a file without a name")
-	}
-	if !path.IsAbs(file) {
-		file = path.Join(workdir, file)
+	if c.format != "" {
+		return assay.Action{Turn: &assay.Turn{File: file, Make: func(data []byte) (assay.Turned, error) {
+			text, err := asResultYAML(c.format, data)
+			return assay.Turned{Value: text, Results: text}, err
+		}}}, nil
 	}
 	a := assay.Action{Results: &assay.ResultsSource{File: file}}
 	if s.export != "" {
 		a.Commands = []assay.Command{{Argv: []string{"cat", "--", file}}}
 	}
 	return a, nil
+}
+
+// path is the file's absolute path in the machine.
+func (r *reported) path(s *scope) (string, error) { return s.machineFile(*r.file, "results") }
+
+// machineFile resolves a path in the machine, relative to the check's directory.
+func (s *scope) machineFile(t template, what string) (string, error) {
+	workdir, _, err := s.directories()
+	if err != nil {
+		return "", err
+	}
+	file, err := t.text(s)
+	switch {
+	case err != nil:
+		return "", err
+	case file == "":
+		return "", fmt.Errorf("cannot take %s from a file without a name", what)
+	case !path.IsAbs(file):
+		file = path.Join(workdir, file)
+	}
+	return file, nil
+}
+
+// reportOf is the text of a report that an argument holds.
+func reportOf(e expr, s *scope) (string, error) {
+	v, err := e.eval(s)
+	if err != nil {
+		return "", err
+	}
+	return resultText(v)
+}
+
+// asResultYAML turns a report of any format into ResultYAML.
+func asResultYAML(format string, data []byte) (string, error) {
+	results, err := parseAs(format, data)
+	if err != nil {
+		return "", err
+	}
+	return resultYAML(results)
 }
 
 // resultText makes ResultYAML of a variable's value: text as it is; a mapping,
@@ -187,12 +266,14 @@ func yamlText(v any) (string, error) {
 func (*resultsdb) manual() manual {
 	return manual{
 		short: "report results",
-		text:  "Exactly one of results and file is given.",
+		text: "Exactly one of results and file is given. What is reported decides about the check, whatever\n" +
+			"its commands end with. A file that is not there means that the check crashed before it was written.",
 		args: []argument{
-			{name: "results", shape: shapeAny(), text: "ResultYAML, or a variable that holds it."},
+			{name: "results", shape: shapeAny(), text: "ResultYAML, TAP or xunit's XML, or a variable that holds one of them."},
 			{name: "file", shape: shapeText(), text: "A file with them in the machine, relative to the check's directory."},
+			{name: "format", shape: shapeWords(formatYAML, formatTAP, formatXUnit), otherwise: "told from the text", text: "What the text is."},
 		},
-		value:   "the results, as ResultYAML",
+		value:   "the results, as ResultYAML; with file and without format the file's text",
 		example: "name: report\nresultsdb:\n  file: ${artifactsdir}/results.yml\n",
 	}
 }

@@ -49,6 +49,7 @@ func (c *shell) readCommand(p *parser, n *yaml.Node, ignore bool) {
 		}}}, nil)
 	case n.Kind == yaml.MappingNode:
 		p.mistake(n, "read a mapping as a command: write a text, in quotes if it holds \": \", or a list of words")
+		p.mistakes.cure(n, p.quoteMapping(n))
 	case n.Kind == yaml.SequenceNode:
 		c.readArgv(p, n, ignore)
 	case strings.TrimSpace(n.Value) == "" || isNull(n):

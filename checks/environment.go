@@ -26,7 +26,7 @@ const (
 
 // environmentKeys is the table of the keys below environment.
 func environmentKeys() []key {
-	return []key{
+	return append([]key{
 		{name: "image", read: readImage},
 		{name: "cpus", read: readCPUs},
 		{name: "memory", read: func(p *parser, n *yaml.Node) {
@@ -40,6 +40,38 @@ func environmentKeys() []key {
 		{name: "pip", read: func(p *parser, n *yaml.Node) { p.formula.Environment.Pip = p.packages(n, pipPackages()) }},
 		{name: "setup", read: readSetup},
 		{name: "network", read: readNetwork},
+		{name: "machine", read: func(p *parser, n *yaml.Node) {
+			if !isNull(n) {
+				p.mapping(n, "machine", machineKeys(), nil)
+			}
+		}},
+	}, machineKeys()...)
+}
+
+// machineKeys is the table of the keys by which formulas of Taskotron's say what
+// machine they need: below environment, or below its machine (COMPAT.md 1.1,
+// environment devising).
+func machineKeys() []key {
+	return []key{
+		{name: "distro", read: func(p *parser, n *yaml.Node) { p.machineWord(n, &p.formula.Environment.Distro) }},
+		{name: "release", read: func(p *parser, n *yaml.Node) { p.machineWord(n, &p.formula.Environment.Release) }},
+		{name: "arch", read: func(p *parser, n *yaml.Node) { p.machineWord(n, &p.formula.Environment.Arch) }},
+		{name: "flavor", read: func(p *parser, n *yaml.Node) {
+			p.machineWord(n, new(string))
+			p.warn(n, "flavor says nothing here, it chose between Taskotron's own images: write image: with an image's name")
+		}},
+	}
+}
+
+// machineWord reads a word of machineKeys as it is written, a number too.
+func (p *parser) machineWord(n *yaml.Node, word *string) {
+	switch {
+	case n.Kind != yaml.ScalarNode || isNull(n) || !isSafeName(n.Value):
+		p.mistake(n, "use %s here: write a name or a number, such as fedora, 42 or x86_64", valueOf(n))
+	case *word != "":
+		p.mistake(n, "say this both below environment and below machine: write it once")
+	default:
+		*word = n.Value
 	}
 }
 

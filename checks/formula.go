@@ -39,7 +39,11 @@ type Formula struct {
 	// Secrets are the names of secrets that it asks the operator for.
 	Secrets []string
 
-	nameAt  Mistake // where the name stands, for mistakes found later
+	// Warnings are what works but ought to be written otherwise, sorted by place.
+	Warnings Mistakes
+
+	nameAt  Mistake   // where the name stands, for mistakes found later
+	needsAt []Mistake // where every one of Needs stands, likewise
 	actions []action
 	uses    map[string]bool // variables that any action refers to
 }
@@ -58,15 +62,21 @@ type Environment struct {
 	// They are the same for every item: no variables are substituted.
 	Setup   []string
 	Network string // "none", "full", or "" for the default, which is none
+	// Distro, Release and Arch are what formulas of Taskotron's asked for instead
+	// of an image: "fedora", "42", "x86_64" (COMPAT.md 1.1, environment devising).
+	Distro  string `json:",omitempty"`
+	Release string `json:",omitempty"`
+	Arch    string `json:",omitempty"`
 }
 
 // On says which events a formula wants. Every field that is set must match; an
-// empty one matches everything.
+// empty one matches everything. In a pattern * stands for any characters but /,
+// ** for any at all, ? and [a-z] for one, and a / at the end for all below.
 type On struct {
 	Events   []assay.EventKind
 	Types    []string // item types
-	Branches []string // glob patterns, path.Match's, for the branch without refs/heads/
-	Paths    []string // glob patterns for changed files, with ** for any number of directories
+	Branches []string // glob patterns for the branch without refs/heads/
+	Paths    []string // glob patterns for changed files
 }
 
 // Variant is one combination of a matrix. Its variables are the formula's too:
@@ -75,7 +85,7 @@ type Variant struct {
 	Name  string            // "image=fedora-42,python=3.12": sorted by name, without arch
 	Arch  string            // "" when the matrix says nothing of it
 	Image string            // "" when the matrix says nothing of it
-	Vars  map[string]string // what the matrix says, arch and image included
+	Vars  map[string]string // what the matrix says, arch and image included; "" for what it says in other variants only
 }
 
 // MaxRetries bounds retries.
@@ -97,15 +107,21 @@ func (f *Formula) Checkname() string {
 }
 
 // Wants tells whether the formula is to run for items of a type: for those that
-// input.args names, and for every type if it names none. Historic names stand
-// for the types they became: bodhi_id for bodhi_update, module for module_build.
+// input.args and on.types name, and for every type where they name none.
+// Historic names stand for the types they became: bodhi_id for bodhi_update,
+// module for module_build. WantsEvent asks for more.
 func (f *Formula) Wants(itemType string) bool {
+	return wantsType(f.Args, itemType) && wantsType(f.On.Types, itemType)
+}
+
+// wantsType tells whether a list names a type, or none at all.
+func wantsType(names []string, itemType string) bool {
 	named := false
-	for _, arg := range f.Args {
-		if !isItemType(arg) {
+	for _, name := range names {
+		if !isItemType(name) {
 			continue
 		}
-		if currentType(arg) == currentType(itemType) {
+		if currentType(name) == currentType(itemType) {
 			return true
 		}
 		named = true

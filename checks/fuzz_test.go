@@ -47,6 +47,12 @@ func FuzzParse(f *testing.F) {
 		if !isSafeName(formula.Name) || formula.nameAt.Line < 1 {
 			t.Errorf("the name %q is not safe", formula.Name)
 		}
+		if _, why := formula.WantsEvent(assay.EventPush, "git_commit", "main", []string{"a/b.c"}); oneLine(why, maxMessage) != why {
+			t.Errorf("no line of ours: %q", why)
+		}
+		if len(formula.Matrix) > maxVariants || len(formula.Needs) != len(formula.needsAt) {
+			t.Errorf("beyond bounds: %+v", formula)
+		}
 		if _, err := record(formula, everyVariable(formula)); err != nil {
 			checkMessage(t, err.Error())
 		}
@@ -58,6 +64,11 @@ func everyVariable(f *Formula) assay.Vars {
 	vars := runVars()
 	for _, arg := range f.Args {
 		vars[arg] = "x'\n$(y)"
+	}
+	if len(f.Matrix) > 0 {
+		for name, value := range f.Matrix[0].Vars {
+			vars[name] = value
+		}
 	}
 	for i, a := range f.actions {
 		vars[a.export] = []any{"a b", []any{1.5, nil, true}, map[string]any{"name": strings.Repeat("'", i)}}[i%3]

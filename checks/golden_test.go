@@ -120,19 +120,36 @@ type (
 		Wants       []string
 		Environment Environment
 		Timeout     string
-		Optional    bool `json:",omitempty"`
+		Optional    bool      `json:",omitempty"`
+		On          *On       `json:",omitempty"`
+		Matrix      []Variant `json:",omitempty"`
+		Needs       []string  `json:",omitempty"`
+		Retries     *int      `json:",omitempty"`
+		Secrets     []string  `json:",omitempty"`
 		Steps       []recordedStep
 	}
 	recordedStep struct {
 		Name, Directive, Position string
 		Export                    string               `json:",omitempty"`
 		Timeout                   string               `json:",omitempty"`
+		If                        assay.Condition      `json:",omitempty"`
+		Dir                       string               `json:",omitempty"`
+		Env                       []string             `json:",omitempty"`
 		Message                   string               `json:",omitempty"`
 		Fail                      string               `json:",omitempty"`
 		Commands                  []recordedCommand    `json:",omitempty"`
 		Value                     string               `json:",omitempty"`
 		Files                     map[string]string    `json:",omitempty"`
 		Results                   *assay.ResultsSource `json:",omitempty"`
+		Fetch                     *assay.Fetch         `json:",omitempty"`
+		Turn                      *recordedTurn        `json:",omitempty"`
+		Exit                      int                  `json:",omitempty"`
+	}
+	// recordedTurn is what a Turn makes of an empty file.
+	recordedTurn struct {
+		File  string        `json:",omitempty"`
+		Made  *assay.Turned `json:",omitempty"`
+		Error string        `json:",omitempty"`
 	}
 	recordedCommand struct {
 		Shell      string   `json:",omitempty"`
@@ -150,6 +167,7 @@ func record(f *Formula, vars assay.Vars) ([]byte, error) {
 		return nil, err
 	}
 	r := recorded{Check: plan.Check, Path: f.Path, Desc: f.Desc, Maintainer: f.Maintainer, Environment: f.Environment, Timeout: plan.Timeout.String(), Optional: f.Optional}
+	recordHead(&r, f)
 	for _, typ := range itemTypes() {
 		if f.Wants(typ) {
 			r.Wants = append(r.Wants, typ)
@@ -173,6 +191,15 @@ func record(f *Formula, vars assay.Vars) ([]byte, error) {
 	return b.Bytes(), err
 }
 
+// recordHead records what the formula says before its actions and what older
+// formulas did not say.
+func recordHead(r *recorded, f *Formula) {
+	r.Matrix, r.Needs, r.Retries, r.Secrets = f.Matrix, f.Needs, f.Retries, f.Secrets
+	if on := f.On; len(on.Events)+len(on.Types)+len(on.Branches)+len(on.Paths) > 0 {
+		r.On = &on
+	}
+}
+
 // ownTime is a step's own timeout, "" for none.
 func ownTime(d time.Duration) string {
 	if d == 0 {
@@ -181,9 +208,25 @@ func ownTime(d time.Duration) string {
 	return d.String()
 }
 
+// recordTurn makes what a Turn makes of nothing.
+func recordTurn(turn *assay.Turn) *recordedTurn {
+	if turn == nil {
+		return nil
+	}
+	r := &recordedTurn{File: turn.File}
+	made, err := turn.Make(nil)
+	if err != nil {
+		r.Error = err.Error()
+	} else {
+		r.Made = &made
+	}
+	return r
+}
+
 func recordStep(step assay.Step, act assay.Action) recordedStep {
 	r := recordedStep{
 		Name: step.Name, Directive: step.Directive, Position: step.Position, Export: step.Export, Timeout: ownTime(step.Timeout),
+		If: step.If, Dir: act.Dir, Env: act.Env, Fetch: act.Fetch, Turn: recordTurn(act.Turn), Exit: act.Exit,
 		Message: act.Message, Fail: act.Fail, Value: act.Value, Results: act.Results,
 	}
 	for _, c := range act.Commands {
@@ -193,7 +236,7 @@ func recordStep(step assay.Step, act assay.Action) recordedStep {
 		if r.Files == nil {
 			r.Files = make(map[string]string)
 		}
-		if r.Files[name] = string(content); name == shimName {
+		if r.Files[name] = string(content); name == shimName || name == renderName {
 			r.Files[name] = "(the shim)"
 		}
 	}

@@ -5,8 +5,11 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Bounds of a check repository.
@@ -29,36 +32,35 @@ type Loaded struct {
 }
 
 // Find lists the formulas of a check repository, sorted: every file whose name
-// is one of FileNames, in any directory but .git. What goes by such a name
-// without being a plain file is listed too; Load says what is wrong with it.
-// Directories are read, symbolic links never followed. The error is a Mistakes
-// when the repository is beyond bounds, else what reading it met.
+// is one of FileNames, in any directory but .git, and every NAME.yml or
+// NAME.yaml that is a formula by what is in it (see isFormula). What goes
+// by one of FileNames without being a plain file is listed too; Load says what
+// is wrong with it. Directories are read, symbolic links never followed. The
+// error is a Mistakes when the repository is beyond bounds, else what reading it
+// met.
 func Find(fsys fs.FS) ([]string, error) {
-	var found []string
-	entries := 0
+	var found finding
 	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if entries++; entries > maxEntries {
+		if found.entries++; found.entries > maxEntries {
 			return Mistakes{cannot(name, "look at more than %d files for formulas: write a smaller check repository", maxEntries)}
 		}
 		if d.IsDir() {
 			return enter(name, d)
 		}
-		if slices.Contains(FileNames(), path.Base(name)) {
-			found = append(found, name)
-		}
-		if len(found) > maxFormulas {
-			return Mistakes{cannot(name, "read more than %d formulas: write several check repositories", maxFormulas)}
-		}
-		return nil
+		found.file(name, d)
+		return found.tooMany(name)
 	})
+	if err == nil {
+		err = found.sniffOthers(fsys)
+	}
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(found)
-	return found, nil
+	slices.Sort(found.formulas)
+	return found.formulas, nil
 }
 
 // enter decides whether a directory is looked into.
@@ -81,11 +83,10 @@ func LoadEach(fsys fs.FS) ([]Loaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := make([]Loaded, len(paths))
-	for i, name := range paths {
-		all[i] = LoadFile(fsys, name)
-	}
+	tests, paths := withoutControl(fsys, paths)
+	all := append(loadAll(fsys, paths), tests...)
 	refuseTwins(all)
+	refuseNeeds(all)
 	return all, nil
 }
 
@@ -114,18 +115,56 @@ func Load(fsys fs.FS) ([]*Formula, error) {
 // LoadFile reads one formula, whatever its file is called, and what it needs
 // beside it in fsys.
 func LoadFile(fsys fs.FS, name string) Loaded {
+	if name == ControlFile {
+		return controlTogether(fsys)
+	}
 	data, err := readPlain(fsys, name)
 	if err != nil {
 		return Loaded{Path: name, Err: Mistakes{cannot(name, "%s", err)}}
 	}
+	return besides(fsys, parsed(name, data))
+}
+
+// parsed reads one formula.
+func parsed(name string, data []byte) Loaded {
 	f, err := Parse(name, data)
-	if err == nil {
-		err = missingFiles(fsys, f)
+	return Loaded{Path: name, Formula: f, Err: err}
+}
+
+// besides looks for what a formula needs beside it.
+func besides(fsys fs.FS, l Loaded) Loaded {
+	if l.Formula == nil {
+		return l
 	}
-	if err != nil {
-		return Loaded{Path: name, Err: err}
+	if err := missingFiles(fsys, l.Formula); err != nil {
+		return Loaded{Path: l.Path, Err: err}
 	}
-	return Loaded{Path: name, Formula: f}
+	return l
+}
+
+// loadAll reads formulas in order. Files are read one after the other, since not
+// every fs.FS may be read by several at once; what is in them is read by as many
+// goroutines as there are processors, and no more files than that are in memory.
+func loadAll(fsys fs.FS, paths []string) []Loaded {
+	all := make([]Loaded, len(paths))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, name := range paths {
+		data, err := readPlain(fsys, name)
+		if err != nil {
+			all[i] = Loaded{Path: name, Err: Mistakes{cannot(name, "%s", err)}}
+			continue
+		}
+		group.Go(func() error {
+			all[i] = parsed(name, data)
+			return nil
+		})
+	}
+	_ = group.Wait() // none of them fails
+	for i := range all {
+		all[i] = besides(fsys, all[i])
+	}
+	return all
 }
 
 // readPlain reads a file of bounded size that is no link; its error goes on

@@ -17,23 +17,34 @@ const (
 	maxFileMistake = 100 // mistakes told of one file
 )
 
-// Mistake is one thing that a maintainer must change in a formula.
+// Mistake is one thing that a maintainer must change in a formula, or, as a
+// warning, ought to.
 type Mistake struct {
 	File    string // the path given to Parse, or the path in the repository
 	Line    int    // 1 for the first line; 1 too when the whole file is meant
 	Col     int    // in characters, 1 for the first
 	Message string // "cannot …: write …"; one line, printable, at most 500 bytes
+	// Warning tells that the formula works all the same. Its message says what to
+	// write instead, and does not begin with "cannot".
+	Warning bool
+
+	yaml bool // it is one of the YAML, which hides what stands behind it
+	fix  *fix // what lint --fix writes instead; nil for nothing
 }
 
 // Error is FILE:LINE:COL: MESSAGE, always a single line, as compilers print it
-// so that editors can jump to it.
+// so that editors can jump to it. A warning's message has "warning: " before it.
 func (m Mistake) Error() string {
-	return fmt.Sprintf("%s:%d:%d: %s", oneLine(m.File, maxShownPath), m.Line, m.Col, oneLine(m.Message, maxMessage))
+	kind := ""
+	if m.Warning {
+		kind = "warning: "
+	}
+	return fmt.Sprintf("%s:%d:%d: %s%s", oneLine(m.File, maxShownPath), m.Line, m.Col, kind, oneLine(m.Message, maxMessage))
 }
 
 // Mistakes are all mistakes of one or more files, sorted by file, line and
-// column. As an error they are one line each. errors.As finds a Mistakes, or the
-// first Mistake.
+// column. As an error they are one line each, and none is a warning. errors.As
+// finds a Mistakes, or the first Mistake.
 type Mistakes []Mistake
 
 func (ms Mistakes) Error() string {
@@ -70,10 +81,18 @@ func (ms Mistakes) err() error {
 	if len(ms) == 0 {
 		return nil
 	}
+	return ms.sorted()
+}
+
+// sorted sorts the mistakes in place and drops repeated ones.
+func (ms Mistakes) sorted() Mistakes {
 	slices.SortStableFunc(ms, func(a, b Mistake) int {
 		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line, a.Col-b.Col)
 	})
-	return slices.Compact(ms)
+	return slices.CompactFunc(ms, func(a, b Mistake) bool {
+		a.fix, b.fix = nil, nil
+		return a == b
+	})
 }
 
 // cannot makes a mistake about a whole file.

@@ -25,23 +25,37 @@ func oneOf(words []string) string {
 
 // nearest is the known word that few slips of the finger lead to, "" for none.
 func nearest(word string, known []string) string {
-	const longest = 40 // no known word is longer; bounds the work
-	if len(word) > longest {
-		return ""
-	}
-	const telling = 3 // letters in common from the front: mem, description
-	word = strings.ToLower(word)
-	best, least := "", len(word)/3+2
+	best, least := "", len(word)
 	for _, k := range known {
-		d := distance(word, k)
-		if len(word) >= telling && len(k) >= telling && (strings.HasPrefix(word, k) || strings.HasPrefix(k, word)) {
-			d = 1
-		}
-		if d < least && d < len(k) {
+		if d, ok := slips(word, k); ok && (best == "" || d < least) {
 			best, least = k, d
 		}
 	}
 	return best
+}
+
+// allNear are all known words that few slips of the finger lead to.
+func allNear(word string, known []string) []string {
+	return slices.DeleteFunc(slices.Clone(known), func(k string) bool {
+		_, ok := slips(word, k)
+		return !ok
+	})
+}
+
+// slips counts those from a word to a known one, of which one is the beginning of
+// the other as well as another by one. It is not ok when they are too many.
+func slips(word, known string) (count int, ok bool) {
+	const longest = 40 // no known word is longer; bounds the work
+	if len(word) > longest {
+		return 0, false
+	}
+	const telling = 3 // letters in common from the front: mem, description
+	word = strings.ToLower(word)
+	count = distance(word, known)
+	if len(word) >= telling && len(known) >= telling && (strings.HasPrefix(word, known) || strings.HasPrefix(known, word)) {
+		count = 1
+	}
+	return count, count < len(word)/3+2 && count < len(known)
 }
 
 // distance counts the slips between two words: a letter more, less, another, or

@@ -25,27 +25,37 @@ const (
 // error is a Mistakes that holds every mistake of the file; the formula is nil
 // then. Nothing is read but data (COMPAT.md 2.1 is the grammar).
 func Parse(path string, data []byte) (*Formula, error) {
-	if len(data) > MaxFormula {
-		return nil, Mistakes{tooLarge(path)}
-	}
-	p := &parser{file: path, data: bytes.TrimPrefix(data, []byte("\uFEFF")), known: builtins(), formula: &Formula{Path: path, uses: map[string]bool{}}}
-	root, err := decode(data)
-	if errors.Is(err, errEmpty) {
-		return nil, Mistakes{cannot(path, "read a formula from an empty file: write at least name, desc, maintainer and actions")}
-	}
-	var ye *yamlError
-	if errors.As(err, &ye) {
-		return nil, Mistakes{{File: path, Line: ye.line, Col: ye.col, Message: oneLine("cannot "+ye.message, maxMessage)}}
-	}
-	if root.Kind != yaml.MappingNode {
-		p.mistake(root, "read %s as a formula: write KEY: VALUE lines, name first", kindOf(root))
-	} else {
-		p.mapping(root, "a formula", formulaKeys(), nil)
-	}
+	p := parse(path, data)
 	if err := p.mistakes.err(); err != nil {
 		return nil, err
 	}
+	p.formula.Warnings = p.warnings.sorted()
 	return p.formula, nil
+}
+
+// parse reads one formula. What is wrong with it is in the parser that it
+// returns; the formula there is whole only without mistakes.
+func parse(path string, data []byte) *parser {
+	p := &parser{file: path, data: bytes.TrimPrefix(data, []byte("\uFEFF")), known: builtins(), formula: &Formula{Path: path, uses: map[string]bool{}}}
+	if len(data) > MaxFormula {
+		p.mistakes = Mistakes{tooLarge(path)}
+		return p
+	}
+	root, err := decode(data)
+	var ye *yamlError
+	switch {
+	case errors.Is(err, errEmpty):
+		p.mistakes = Mistakes{cannot(path, "read a formula from an empty file: write at least name, desc, maintainer and actions")}
+	case errors.As(err, &ye):
+		p.mistakeAt(ye.line, ye.col, "%s", ye.message)
+		p.syntax, p.mistakes[0].yaml = true, true
+	case root.Kind != yaml.MappingNode:
+		p.mistake(root, "read %s as a formula: write KEY: VALUE lines, name first", kindOf(root))
+	default:
+		p.root = root
+		p.mapping(root, "a formula", formulaKeys(), nil)
+	}
+	return p
 }
 
 func tooLarge(path string) Mistake {
@@ -65,8 +75,12 @@ type parser struct {
 	file     string
 	data     []byte
 	mistakes Mistakes
+	warnings Mistakes
+	syntax   bool            // the one mistake is that the file is no YAML
+	root     *yaml.Node      // of the document; nil when it is no mapping
 	known    map[string]bool // the variables known so far
 	later    map[string]bool // those that any action exports
+	own      map[string]bool // those of the shell that this action's env sets
 	formula  *Formula
 }
 
@@ -85,6 +99,15 @@ func (p *parser) mistakeAt(line, col int, format string, args ...any) {
 	m := cannot(p.file, format, args...)
 	m.Line, m.Col = max(line, 1), max(col, 1)
 	p.mistakes = append(p.mistakes, m)
+}
+
+// warn notes at a node what works but ought to be written otherwise; the message
+// says both.
+func (p *parser) warn(n *yaml.Node, format string, args ...any) {
+	if len(p.warnings) < maxFileMistake {
+		m := Mistake{File: p.file, Line: max(n.Line, 1), Col: max(n.Column, 1), Message: oneLine(fmt.Sprintf(format, args...), maxMessage), Warning: true}
+		p.warnings = append(p.warnings, m)
+	}
 }
 
 // full tells that no more mistakes are told, so that none need to be looked for.
@@ -139,11 +162,16 @@ func (p *parser) sortFields(n *yaml.Node, what string, keys []key, other func(fi
 			p.mistake(f.key, "use both %s and %s, they mean the same: write only %s", keys[at].older, keys[at].name, keys[at].name)
 		case at >= 0:
 			fields[keys[at].name] = f
+			if name == keys[at].older {
+				p.warn(f.key, "%s is the older spelling of %s: write %s", name, keys[at].name, keys[at].name)
+				p.warnings.cure(f.key, p.respell(f.key, keys[at].name))
+			}
 		case other != nil:
 			other(f)
 		default:
 			meant[nearest(name, names(keys))] = true
 			p.mistake(f.key, "use the key %s in %s: %s", shown(name), what, didYouMean(name, names(keys)))
+			p.mistakes.cure(f.key, p.respellKey(n, f.key, names(keys)))
 		}
 	}
 	return fields, meant
@@ -168,6 +196,11 @@ func formulaKeys() []key {
 		{name: "environment", read: readEnvironment},
 		{name: "timeout", read: readTimeout},
 		{name: "required", read: readRequired},
+		{name: "on", read: readOn},
+		{name: "matrix", read: readMatrix},
+		{name: "needs", read: readNeeds},
+		{name: "retries", read: readRetries},
+		{name: "secrets", read: readSecrets},
 		{name: "actions", older: "task", required: true, read: readActions},
 	}
 }
@@ -194,13 +227,23 @@ func readDesc(p *parser, n *yaml.Node) {
 	p.formula.Desc = strings.TrimSpace(s)
 }
 
+// readInput takes an empty input too, as it takes an empty environment: what is
+// below may be commented out.
 func readInput(p *parser, n *yaml.Node) {
-	p.mapping(n, "input", []key{{name: "args", required: true, read: readArgs}}, nil)
+	if !isNull(n) {
+		p.mapping(n, "input", inputKeys(), nil)
+	}
 }
+
+// inputKeys is the table of the keys below input.
+func inputKeys() []key { return []key{{name: "args", required: true, read: readArgs}} }
 
 // readArgs reads input.args. Only known names are taken: what no event and no
 // command line can give would make a check that never runs.
 func readArgs(p *parser, n *yaml.Node) {
+	if isNull(n) {
+		return
+	}
 	if n.Kind != yaml.SequenceNode {
 		p.mistake(n, "read %s as input.args: write a list: args: [koji_build]", kindOf(n))
 		return
@@ -216,14 +259,18 @@ func readArgs(p *parser, n *yaml.Node) {
 		default:
 			p.formula.Args = append(p.formula.Args, name)
 			p.known[name] = true
+			if now := currentType(name); now != name {
+				p.warn(item, "%s is the older name of %s: write %s, and ${%s} where its value is used", name, now, now, now)
+				p.warnings.cure(item, p.renameItem(item, now))
+			}
 		}
 	}
 }
 
 // readRequired reads whether a bad verdict is one for the whole commit.
 func readRequired(p *parser, n *yaml.Node) {
-	var required bool
-	if n.Kind != yaml.ScalarNode || n.Decode(&required) != nil {
+	required, ok := parseBool(n)
+	if !ok {
 		p.mistake(n, "read %s as required: write true or false", valueOf(n))
 		return
 	}
@@ -255,6 +302,7 @@ func (p *parser) text(n *yaml.Node, what string) (string, bool) {
 			return n.Value, true
 		case "!!int", "!!float", "!!bool":
 			p.mistake(n, "read %s as %s: write it in quotes: \"%s\"", kindOf(n), what, oneLine(n.Value, 40))
+			p.mistakes.cure(n, p.quote(n))
 			return "", false
 		}
 	}

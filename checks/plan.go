@@ -15,6 +15,7 @@ import (
 // before the run: item, type, arch, uuid and so on; the item counts for the
 // variable of its type as well. Every argument that input.args declares must be
 // among them and not empty; of several item types one, the others become empty.
+// With a matrix, the variables of one of its variants are among them.
 //
 // The steps resolve with the variables of the moment: what they are given wins
 // over what Plan was given, so a caller may pass only what came since. A step's
@@ -29,10 +30,13 @@ func (f *Formula) Plan(vars assay.Vars) (assay.Plan, error) {
 	if err := f.checkArgs(known); err != nil {
 		return assay.Plan{}, err
 	}
-	plan := assay.Plan{Check: f.Checkname(), Timeout: f.Timeout}
+	if err := f.checkMatrix(known); err != nil {
+		return assay.Plan{}, err
+	}
+	plan := assay.Plan{Check: f.Checkname(), Timeout: f.Timeout, Skip: f.Skipped()}
 	for i, a := range f.actions {
 		plan.Steps = append(plan.Steps, assay.Step{
-			Name: a.name, Directive: a.kind, Position: a.position, Export: a.export, Timeout: a.timeout,
+			Name: a.name, Directive: a.kind, Position: a.position, Export: a.export, Timeout: a.timeout, If: a.when,
 			Resolve: a.resolver(known, i+1),
 		})
 	}
@@ -99,6 +103,9 @@ func (a action) resolver(planned assay.Vars, number int) func(assay.Vars) (assay
 		maps.Copy(vars, now)
 		s := &scope{vars: vars, number: number, export: a.export, left: maxResolved}
 		act, err := a.does.resolve(s)
+		if err == nil {
+			err = a.surround(s, &act)
+		}
 		if err != nil {
 			return assay.Action{}, fmt.Errorf("%s: %s", a.position, oneLine(err.Error(), maxMessage))
 		}

@@ -119,6 +119,7 @@ type part struct {
 // template reads a scalar's text. Mistakes in it stand where the reference does.
 func (p *parser) template(n *yaml.Node) template {
 	var b builder
+	p.refuseZero(n)
 	for t := range scan(n.Value) {
 		switch {
 		case t.kind == tokenText:
@@ -135,15 +136,25 @@ func (p *parser) template(n *yaml.Node) template {
 	return template{parts: b.finish()}
 }
 
+// refuseZero refuses a text that no path, command or environment can hold.
+func (p *parser) refuseZero(n *yaml.Node) {
+	if strings.ContainsRune(n.Value, 0) {
+		p.mistake(n, "use %s, which holds a zero byte: write a text without \\0", shown(n.Value))
+	}
+}
+
 // shellTemplate reads a scalar's text as commands for /bin/sh, which leaves the
 // shell what is the shell's.
 func (p *parser) shellTemplate(n *yaml.Node) template {
 	var b builder
+	p.refuseZero(n)
 	for t := range scan(n.Value) {
 		switch {
 		case t.kind == tokenRef && p.known[t.path[0]]:
 			p.formula.uses[t.path[0]] = true
 			b.reference(t.path)
+		case t.kind == tokenRef && p.own[t.path[0]]:
+			b.text.WriteString(t.source)
 		case t.kind == tokenRef && strings.ToUpper(t.source) != t.source:
 			p.unknownVariable(n, t, ", or $"+t.source+" for the shell's own variable")
 		case t.kind == tokenRef:
@@ -188,6 +199,8 @@ func (p *parser) unknownVariable(n *yaml.Node, t token, or string) {
 	}
 	near := nearest(name, known)
 	switch {
+	case p.isSecret(name):
+		p.mistakeIn(n, t, "use the secret %s as a variable: write a command that finds it in its environment%s", name, or)
 	case p.later[name]:
 		p.mistakeIn(n, t, "use the variable %s before it is exported: write the action that exports it further up%s", t.source, or)
 	case isItemType(name):
