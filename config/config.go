@@ -34,10 +34,13 @@ type Config struct {
 	Forges   Forges    `yaml:"forges"`   // where statuses go
 	Comments string    `yaml:"comments"` // when the one comment is written: "failure", "always", "never"
 	Builds   Builds    `yaml:"builds"`   // where builds are downloaded from
+	Fetch    Fetch     `yaml:"fetch"`    // where formulas' directives download from
 	Machines Machines  `yaml:"machines"` // what checks run on
 	Limits   Limits    `yaml:"limits"`   // what one execution may take
 	Keep     Keep      `yaml:"keep"`     // how long it is all kept
 	Log      Log       `yaml:"log"`      // the server's own log
+	// CheckSecrets are what formulas may ask for under secrets.
+	CheckSecrets []Secret `yaml:"secrets"`
 }
 
 // Webhook says how deliveries are authenticated.
@@ -233,6 +236,7 @@ func Default() Config {
 			Retries: []time.Duration{2 * time.Second, 15 * time.Second, time.Minute},
 			CPUs:    8, Memory: 8 << 30, Disk: 64 << 30,
 		},
+		Fetch:   defaultFetch(),
 		Webhook: Webhook{MaxAge: day},
 		Keep:    Keep{Deliveries: 30 * day, Executions: 365 * day, Events: 730 * day},
 		Log:     Log{Level: "info"},
@@ -316,6 +320,8 @@ func (c *Config) resolve(dir string) {
 		}
 	}
 	abs(&c.Data)
+	abs(&c.Fetch.YumRepoInfo)
+	abs(&c.Fetch.CacheDir)
 	abs(&c.Machines.Images)
 	abs(&c.Machines.Agent)
 	abs(&c.Forges.GitHub.TokenFile)
@@ -330,6 +336,7 @@ func (c *Config) resolve(dir string) {
 			abs(&c.Webhook.Scoped[i].SecretFiles[j])
 		}
 	}
+	c.resolveSecrets(dir)
 	for i := range c.Webhook.SecretFiles {
 		abs(&c.Webhook.SecretFiles[i])
 	}
@@ -389,8 +396,8 @@ func (c *Config) Validate() error {
 	if _, err := c.Machines.Private(); err != nil {
 		return err
 	}
-	return errors.Join(c.validURL("url", c.URL), c.validURL("forges.github.api", c.Forges.GitHub.API), c.validBuilds(),
-		c.validHosts("gitea", c.Forges.Gitea), c.validHosts("gitlab", c.Forges.GitLab), c.validHosts("pagure", c.Forges.Pagure), c.validTimes())
+	return errors.Join(c.validURL("url", c.URL), c.validURL("forges.github.api", c.Forges.GitHub.API), c.validBuilds(), c.validFetch(),
+		c.validHosts("gitea", c.Forges.Gitea), c.validHosts("gitlab", c.Forges.GitLab), c.validHosts("pagure", c.Forges.Pagure), c.validTimes(), c.validSecrets())
 }
 
 func (c *Config) validHosts(kind string, hosts []Host) error {

@@ -14,7 +14,6 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
-	"strings"
 )
 
 // Client downloads files.
@@ -49,7 +48,7 @@ func (c *Client) one(ctx context.Context, address, dir string, left int64) (int6
 	if err != nil {
 		return 0, errors.New("it is no address")
 	}
-	if !c.allowed(u) {
+	if !Prefixes(c.From).Allow(u) {
 		return 0, fmt.Errorf("%w: add its prefix to builds.from in the configuration", ErrNotAllowed)
 	}
 	name := path.Base(u.Path)
@@ -68,7 +67,7 @@ func (c *Client) one(ctx context.Context, address, dir string, left int64) (int6
 func (c *Client) get(ctx context.Context, u *url.URL) (*http.Response, error) {
 	client := *c.HTTP
 	client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
-		if len(via) >= 10 || !c.allowed(req.URL) {
+		if len(via) >= 10 || !Prefixes(c.From).Allow(req.URL) {
 			return fmt.Errorf("redirected to %s: %w", req.URL.Redacted(), ErrNotAllowed)
 		}
 		return nil
@@ -98,23 +97,4 @@ func save(file string, body io.Reader, left int64) (int64, error) {
 		err = errors.New("the builds of one execution are larger than the limit")
 	}
 	return n, errors.Join(err, f.Close())
-}
-
-// allowed compares scheme and host whole and the path by directories, after
-// dots are resolved.
-func (c *Client) allowed(u *url.URL) bool {
-	if u.User != nil || strings.Contains(u.EscapedPath(), "%2f") || strings.Contains(u.EscapedPath(), "%2F") {
-		return false
-	}
-	for _, prefix := range c.From {
-		p, err := url.Parse(prefix)
-		if err != nil || p.Scheme != u.Scheme || !strings.EqualFold(p.Host, u.Host) {
-			continue
-		}
-		dir := strings.TrimSuffix(path.Clean("/"+p.Path), "/") + "/"
-		if strings.HasPrefix(path.Clean("/"+u.Path), dir) {
-			return true
-		}
-	}
-	return false
 }
