@@ -34,6 +34,7 @@ type Log struct {
 	now   func() time.Time
 	limit int64
 	full  func() // called once, when a command prints beyond the limit
+	mask  *Mask  // for what Say says; streams are masked before they come here
 
 	mu      sync.Mutex
 	w       io.Writer
@@ -54,7 +55,11 @@ func NewLog(w io.Writer, limit int64, full func()) *Log {
 func (l *Log) Say(step int, format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	text := bytes.ReplaceAll(fmt.Appendf(nil, format, args...), []byte("\n"), []byte(" "))
+	text := fmt.Appendf(nil, format, args...)
+	if l.mask != nil {
+		text = []byte(l.mask.Text(string(text)))
+	}
+	text = bytes.ReplaceAll(text, []byte("\n"), []byte(" "))
 	l.buf = l.appendLine(l.buf[:0], step, StreamRun, text)
 	l.flush()
 }

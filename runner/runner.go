@@ -15,6 +15,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/assay-ci/assay"
@@ -88,6 +89,10 @@ type Job struct {
 	Trees     map[string]string // host directories by the variable that names them in the machine
 	Log       io.Writer         // gets the log's lines
 	Artifacts string            // host directory for what the check leaves, which exists and is empty
+	// Secrets are values by the names of the variables that commands find them in.
+	// They are hidden in the log, the reason and the results; artifacts are the
+	// check's own. See Mask.
+	Secrets map[string]string
 	// Step is told of every begin and end of a step. Its error stops the attempt:
 	// somebody else has taken it over, or nobody could learn how it went.
 	Step func(context.Context, assay.StepRun) error
@@ -105,6 +110,7 @@ var guestDirs = map[string]string{
 	assay.VarWorkdir:   "check",
 	assay.VarSources:   "sources",
 	assay.VarBuilds:    "builds",
+	assay.VarNeeds:     "needs",
 	assay.VarArtifacts: "artifacts",
 	assay.VarPrivate:   ".assay",
 }
@@ -116,6 +122,10 @@ const consoleTail = 256 << 10
 // attempt that must not be concluded at all, because ctx ended or Step refused.
 func (r *Runner) Run(ctx context.Context, job Job) (assay.Conclusion, error) {
 	limits := r.Limits.or(DefaultLimits())
+	mask, err := NewMask(job.Secrets)
+	if err != nil {
+		return assay.Conclusion{Verdict: assay.VerdictErrored, Reason: err.Error()}, nil
+	}
 	// life ends when nobody wants the attempt any more; what only a command did,
 	// such as printing too much, ends less (see steps).
 	life, cancel := context.WithCancelCause(ctx)
@@ -128,13 +138,19 @@ func (r *Runner) Run(ctx context.Context, job Job) (assay.Conclusion, error) {
 		stop:    cancel,
 		flood:   func() {},
 		vars:    assay.Vars{},
+		mask:    mask,
 	}
 	run.log = NewLog(job.Log, limits.Log, func() { run.flood() })
+	run.log.mask = mask
 	for name, value := range job.Vars {
 		run.vars[name] = value
 	}
-	err := run.attempt(life, r.Machines)
-	conclusion := run.conclude(err)
+	if job.Plan.Skip != "" {
+		run.log.Say(0, "skipped: %s", job.Plan.Skip)
+		return run.skipped(), run.log.Err()
+	}
+	err = run.attempt(life, r.Machines)
+	conclusion := mask.conclusion(run.conclude(err))
 	run.leave(life, conclusion, errors.Is(err, ErrMachineDied))
 	if life.Err() != nil {
 		return conclusion, context.Cause(life)
@@ -158,6 +174,7 @@ type run struct {
 	stop    context.CancelCauseFunc // ends the attempt
 	flood   func()                  // ends the steps
 	log     *Log
+	mask    *Mask // hides Job.Secrets; nil for none
 	machine Machine
 	vars    assay.Vars
 	results []assay.Result
@@ -300,6 +317,7 @@ func (r *run) collect(ctx context.Context) error {
 		err = &crashError{"the collection of its artifacts", perr}
 	}
 	r.files = got.Files
+	r.dropTelling(&got)
 	r.sayExtracted(got)
 	if err != nil && !errors.Is(err, ErrMachineDied) && !isDiskFull(err) {
 		// What the guest sent is no archive: its loss, not ours.
@@ -310,6 +328,21 @@ func (r *run) collect(ctx context.Context) error {
 		return &infraError{err}
 	}
 	return err
+}
+
+// dropTelling removes the artifacts whose names hold a secret: names are shown.
+func (r *run) dropTelling(got *Extracted) {
+	r.files = slices.DeleteFunc(r.files, func(a assay.Artifact) bool {
+		if r.mask.Text(a.Path) == a.Path {
+			return false
+		}
+		got.skip(a.Path, "its name holds a secret")
+		if err := os.Remove(filepath.Join(r.Artifacts, filepath.FromSlash(a.Path))); err != nil {
+			r.log.Say(0, "cannot remove an artifact whose name holds a secret: %v", err)
+		}
+		return true
+	})
+	got.Files = r.files
 }
 
 func (r *run) sayExtracted(got Extracted) {
@@ -336,7 +369,7 @@ func (r *run) keepConsole() {
 	}
 	data, err := c.Console(consoleTail)
 	if err == nil {
-		err = r.Console(data)
+		err = r.Console([]byte(r.mask.Text(string(data))))
 	}
 	if err != nil {
 		r.log.Say(0, "cannot keep the console: %v", err)

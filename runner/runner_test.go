@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -127,7 +128,9 @@ func TestVerdicts(t *testing.T) {
 		{summary: "what is no result", steps: []assay.Step{report(`no results`)},
 			verdict: "failed", reason: "reported what is no result", results: "1 FAILED"},
 		{summary: "a results file that is not there", steps: []assay.Step{action("a", assay.Action{Results: &assay.ResultsSource{File: "results.yml"}})},
-			verdict: "failed", reason: "results.yml cannot be read", results: "1 FAILED"},
+			verdict: "crashed", reason: "results.yml: the check crashed before it wrote one", results: "1 CRASHED"},
+		{summary: "a results file that cannot be read", steps: []assay.Step{action("a", assay.Action{Results: &assay.ResultsSource{File: "/"}})},
+			verdict: "failed", reason: "the results file / cannot be read", results: "1 FAILED"},
 		{summary: "a results file that never ends", limits: runner.Limits{Value: 1000}, steps: []assay.Step{action("a", assay.Action{Results: &assay.ResultsSource{File: "/dev/zero"}})},
 			verdict: "failed", reason: "longer than 1000 B", results: "1 FAILED"},
 		{summary: "a check that loops for ever", timeout: 300 * time.Millisecond, steps: []assay.Step{shell("loop", "while :; do :; done"), never},
@@ -316,4 +319,28 @@ func TestStopping(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSkippedPlan has what is known not to run take no machine.
+func TestSkippedPlan(t *testing.T) {
+	var log bytes.Buffer
+	r := &runner.Runner{Machines: noMachines{t}}
+	c, err := r.Run(t.Context(), runner.Job{
+		Execution: assay.Execution{Item: "hello-1.0-1", Type: "koji_build"}, Log: &log, Artifacts: t.TempDir(),
+		Plan: assay.Plan{Check: "dep8.smoke", Skip: "unknown restriction x", Steps: []assay.Step{shell("never", "false")}},
+	})
+	want := assay.Conclusion{Verdict: assay.VerdictSkipped, Reason: "unknown restriction x", Results: []assay.Result{
+		{Item: "hello-1.0-1", Type: "koji_build", Checkname: "dep8.smoke", Outcome: assay.Info, Note: "SKIP unknown restriction x"},
+	}}
+	if err != nil || !reflect.DeepEqual(c, want) || !strings.Contains(log.String(), "skipped: unknown restriction x") {
+		t.Errorf("got %+v, %v\n%s", c, err, &log)
+	}
+}
+
+// noMachines fails the test when a machine is asked for.
+type noMachines struct{ t *testing.T }
+
+func (m noMachines) Boot(context.Context, runner.Spec) (runner.Machine, error) {
+	m.t.Error("a machine was asked for")
+	return nil, errors.New("no machines")
 }

@@ -250,14 +250,17 @@ func exitReason(exit int, said string) string {
 func (r *run) command(ctx context.Context, number int, action assay.Action, argv []string, stdin []byte, printed io.Writer) (int, error) {
 	stdout, stderr := r.log.Stream(number, StreamOut), r.log.Stream(number, StreamErr)
 	var lastOut, lastErr lastLine
+	shownOut, shownErr := r.mask.Writer(io.MultiWriter(stdout, &lastOut)), r.mask.Writer(io.MultiWriter(stderr, &lastErr))
+	argv, input := withSecrets(argv, stdin, r.Secrets, action.Env)
 	exit, err := r.machine.Run(ctx, Command{
 		Argv:   argv,
 		Dir:    cmp.Or(action.Dir, r.guest(assay.VarWorkdir)),
 		Env:    append(r.env(), action.Env...),
-		Stdin:  bytes.NewReader(stdin),
-		Stdout: io.MultiWriter(stdout, printed, &lastOut),
-		Stderr: io.MultiWriter(stderr, &lastErr),
+		Stdin:  input,
+		Stdout: io.MultiWriter(shownOut, printed),
+		Stderr: shownErr,
 	})
+	err = errors.Join(err, shownOut.Close(), shownErr.Close())
 	if r.said = lastErr.String(); r.said == "" {
 		r.said = lastOut.String()
 	}
@@ -267,10 +270,13 @@ func (r *run) command(ctx context.Context, number int, action assay.Action, argv
 // env is what every command finds in its environment. TEST_ARTIFACTS is
 // Taskotron's (COMPAT.md, Minion prep).
 func (r *run) env() []string {
-	env := []string{"TEST_ARTIFACTS=" + r.guest(assay.VarArtifacts)}
+	env := []string{
+		"TEST_ARTIFACTS=" + r.guest(assay.VarArtifacts),
+		"ASSAY_RESULTS=" + path.Join(r.guest(assay.VarWorkdir), "results.yml"), // where assay result writes to
+	}
 	for _, name := range []string{
 		assay.VarItem, assay.VarType, assay.VarArch, assay.VarUUID, assay.VarPackage,
-		assay.VarSources, assay.VarBuilds,
+		assay.VarSources, assay.VarBuilds, assay.VarNeeds,
 	} {
 		if value, ok := r.vars[name].(string); ok && value != "" {
 			env = append(env, "ASSAY_"+strings.ToUpper(name)+"="+value)
@@ -310,7 +316,7 @@ func (r *run) takeResults(ctx context.Context, number int, step assay.Step, sour
 		}
 		var err error
 		if data, err = r.read(ctx, file); err != nil {
-			return r.notRead(ctx, number, step, "the results file "+file, err)
+			return r.noResults(ctx, number, step, file, err)
 		}
 	}
 	return r.addResults(number, step, data)
@@ -330,7 +336,8 @@ func (r *run) addResults(number int, step assay.Step, data []byte) error {
 	return nil
 }
 
-// fill sets what a check may leave out of a result.
+// fill sets what a check may leave out of a result. A checkname that begins with
+// a dot is the end of one.
 func (r *run) fill(res *assay.Result) {
 	if res.Item == "" {
 		res.Item = r.Execution.Item
@@ -338,8 +345,8 @@ func (r *run) fill(res *assay.Result) {
 	if res.Type == "" {
 		res.Type = r.Execution.Type
 	}
-	if res.Checkname == "" {
-		res.Checkname = r.Plan.Check
+	if res.Checkname == "" || strings.HasPrefix(res.Checkname, ".") {
+		res.Checkname = r.Plan.Check + res.Checkname
 	}
 }
 

@@ -55,7 +55,7 @@ func (r *run) turn(ctx context.Context, number int, step assay.Step, t *assay.Tu
 	if t.File != "" {
 		var err error
 		if data, err = r.read(ctx, t.File); err != nil {
-			return r.notRead(ctx, number, step, "the file "+t.File, err)
+			return r.noResults(ctx, number, step, t.File, err)
 		}
 	}
 	made, err := t.Make(data)
@@ -94,4 +94,29 @@ func (r *run) keep(number int, step assay.Step, value any) error {
 	}
 	r.vars[step.Export] = value
 	return nil
+}
+
+// noResultsError tells that a file of results is not there: the check crashed
+// before it wrote it (COMPAT.md 1.1, "Missing results.yml"). It is the step's
+// failure, too.
+type noResultsError struct {
+	*stepError
+}
+
+func (e *noResultsError) Unwrap() error { return e.stepError }
+
+// noResults words why a file with results could not be had. That it is not there
+// is told from all other reasons by asking for it once more.
+func (r *run) noResults(ctx context.Context, number int, step assay.Step, file string, err error) error {
+	if !errors.Is(err, errNoFile) {
+		return r.notRead(ctx, number, step, "the results file "+file, err)
+	}
+	exit, rerr := r.machine.Run(ctx, Command{Argv: []string{"/bin/sh", "-c", `test -e "$1"`, "sh", file}})
+	switch {
+	case rerr != nil:
+		return r.ours(ctx, "cannot look for the results file "+file, rerr)
+	case exit == 0:
+		return r.notRead(ctx, number, step, "the results file "+file, err)
+	}
+	return &noResultsError{&stepError{step, number, fmt.Sprintf("found no results file %s: the check crashed before it wrote one", file)}}
 }

@@ -3,6 +3,7 @@ package runner
 import (
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/assay-ci/assay"
@@ -11,9 +12,11 @@ import (
 // conclude turns how an attempt ended into its verdict. What a check reported
 // counts together with how its steps ended: the worst of both.
 func (r *run) conclude(err error) assay.Conclusion {
+	r.checkArtifacts()
 	c := assay.Conclusion{Results: r.results, Artifacts: r.files}
 	var infra *infraError
 	var step *stepError
+	var missing *noResultsError
 	var environment *ProvisionError
 	switch {
 	case errors.As(err, &environment) && environment.Mistake:
@@ -21,6 +24,8 @@ func (r *run) conclude(err error) assay.Conclusion {
 	case errors.As(err, &infra), errors.Is(err, ErrMachineLost):
 		c.Verdict, c.Reason, c.Retry = assay.VerdictErrored, err.Error(), true
 	case errors.Is(err, ErrMachineDied):
+		c.Verdict, c.Reason = assay.VerdictCrashed, err.Error()
+	case errors.As(err, &missing):
 		c.Verdict, c.Reason = assay.VerdictCrashed, err.Error()
 	case errors.As(err, &step):
 		c.Verdict, c.Reason = assay.VerdictFailed, err.Error()
@@ -31,7 +36,7 @@ func (r *run) conclude(err error) assay.Conclusion {
 	default:
 		c.Verdict, c.Reason = judge(r.Plan.Check, r.results)
 	}
-	if c.Verdict == assay.VerdictFailed && err != nil {
+	if (c.Verdict == assay.VerdictFailed || missing != nil) && err != nil {
 		if _, reason := judge(r.Plan.Check, r.results); anyBad(r.results) {
 			c.Reason = reason + "; then " + c.Reason
 		}
@@ -41,6 +46,13 @@ func (r *run) conclude(err error) assay.Conclusion {
 		c.Results = r.withOwn(c)
 	}
 	return c
+}
+
+// skipped concludes what there is nothing to run of. No machine was had for it.
+func (r *run) skipped() assay.Conclusion {
+	own := assay.Result{Outcome: assay.Info, Note: "SKIP " + r.Plan.Skip}
+	r.fill(&own)
+	return assay.Conclusion{Verdict: assay.VerdictSkipped, Reason: clip(printable([]byte(r.Plan.Skip)), 1000), Results: []assay.Result{own}}
 }
 
 // withOwn adds the result that every execution has: one for the check as a
@@ -66,9 +78,13 @@ func judge(check string, results []assay.Result) (assay.Verdict, string) {
 		return assay.VerdictPassed, "every step passed"
 	}
 	var bad []string
+	ended := 0 // of these did not come to an answer
 	for _, res := range results {
 		if !res.Outcome.Good() {
 			bad = append(bad, TestName(check, res))
+		}
+		if broken(res.Outcome) {
+			ended++
 		}
 	}
 	if len(bad) == 0 {
@@ -79,7 +95,67 @@ func judge(check string, results []assay.Result) (assay.Verdict, string) {
 	if len(bad) > show {
 		names += ", …"
 	}
-	return assay.VerdictFailed, fmt.Sprintf("%d of %d failed: %s", len(bad), len(results), names)
+	what := "failed"
+	if ended == len(bad) {
+		what = "broke off"
+	} else if ended > 0 {
+		what = fmt.Sprintf("failed, %d of them broke off", ended)
+	}
+	return assay.VerdictFailed, fmt.Sprintf("%d of %d %s: %s", len(bad), len(results), what, names)
+}
+
+// broken tells that a test did not come to an answer (COMPAT.md 1.1, broken()).
+func broken(o assay.Outcome) bool { return o == assay.Aborted || o == assay.Crashed }
+
+// checkArtifacts takes from results the artifacts that are not there. They may be
+// absolute, in the machine, or relative to the artifacts; a directory is one too,
+// if anything is in it. Most of them are told in the log.
+func (r *run) checkArtifacts() {
+	const tell = 10
+	there := map[string]bool{}
+	for _, f := range r.files {
+		for name := f.Path; name != "."; name = path.Dir(name) {
+			there[name] = true
+		}
+	}
+	lost := 0
+	for i := range r.results {
+		res := &r.results[i]
+		if res.Artifact == "" {
+			continue
+		}
+		name := r.artifact(res.Artifact)
+		if there[name] {
+			res.Artifact = name
+			continue
+		}
+		if lost++; lost <= tell {
+			r.log.Say(0, "warning: no link to the artifact %s of %s: it is not among the artifacts", clip(printable([]byte(res.Artifact)), 200), TestName(r.Plan.Check, *res))
+		}
+		res.Artifact = ""
+	}
+	if lost > tell {
+		r.log.Say(0, "warning: %d more results name artifacts that are not there", lost-tell)
+	}
+}
+
+// artifact is the path that a check gives, relative to the artifacts; "" for one
+// outside.
+func (r *run) artifact(name string) string {
+	if path.IsAbs(name) {
+		if r.machine == nil {
+			return ""
+		}
+		inner, ok := strings.CutPrefix(path.Clean(name), r.guest(assay.VarArtifacts)+"/")
+		if !ok {
+			return ""
+		}
+		name = inner
+	}
+	if name = path.Clean(name); name == "." || name == ".." || strings.HasPrefix(name, "../") {
+		return ""
+	}
+	return name
 }
 
 func anyBad(results []assay.Result) bool {

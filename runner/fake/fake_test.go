@@ -9,6 +9,8 @@ import (
 	"github.com/assay-ci/assay/runner/runnertest"
 )
 
+func TestMain(m *testing.M) { runnertest.Main(m) }
+
 func TestConformance(t *testing.T) {
 	machines := &fake.Machines{Parent: t.TempDir()}
 	runnertest.Run(t, machines, runnertest.Options{Disposable: true, PowerOff: []string{"poweroff"}})

@@ -35,6 +35,7 @@ func (m *Machines) Boot(ctx context.Context, spec runner.Spec) (runner.Machine, 
 	if err != nil {
 		return nil, err
 	}
+	w.spec.Say("image %s, digest %s", w.img.Name, w.img.Digest) // assay run --from reads it
 	for tries := 1; ; tries++ {
 		one, err := m.forkOrBoot(ctx, w)
 		if err != nil {

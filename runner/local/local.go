@@ -13,11 +13,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/assay-ci/assay/runner"
+	"github.com/assay-ci/assay/runner/resulttool"
 )
 
 // Machines hands out directories of this machine.
@@ -37,7 +39,11 @@ func (m Machines) Boot(ctx context.Context, _ runner.Spec) (runner.Machine, erro
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a directory to run in: %w", err)
 	}
-	return &machine{dir: dir, keep: m.Keep}, nil
+	one := &machine{dir: dir, keep: m.Keep}
+	if err := resulttool.Link(one.tools(), resulttool.Program()); err != nil {
+		return nil, errors.Join(err, one.Close())
+	}
+	return one, nil
 }
 
 type machine struct {
@@ -49,6 +55,9 @@ type machine struct {
 
 func (m *machine) Dir() string { return m.dir }
 
+// tools is the directory with assay result, which every command has in its PATH.
+func (m *machine) tools() string { return filepath.Join(m.dir, ".tools") }
+
 // lingering is how long a command's output is still read after it has exited
 // while a process that it left behind holds on to it.
 const lingering = time.Second
@@ -57,8 +66,12 @@ func (m *machine) Run(ctx context.Context, cmd runner.Command) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	c := exec.CommandContext(ctx, cmd.Argv[0], cmd.Argv[1:]...)
-	c.Dir, c.Env = cmd.Dir, append(os.Environ(), cmd.Env...)
+	program := cmd.Argv[0]
+	if slices.Contains(resulttool.Names(), program) {
+		program = filepath.Join(m.tools(), program) // what is looked up here is looked up in our own PATH
+	}
+	c := exec.CommandContext(ctx, program, cmd.Argv[1:]...)
+	c.Dir, c.Env = cmd.Dir, resulttool.InPath(append(os.Environ(), cmd.Env...), m.tools())
 	if c.Dir == "" {
 		c.Dir = m.dir
 	}

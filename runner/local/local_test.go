@@ -9,6 +9,8 @@ import (
 	"github.com/assay-ci/assay/runner/runnertest"
 )
 
+func TestMain(m *testing.M) { runnertest.Main(m) }
+
 func TestRemoveWhatACheckLocked(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	if err := os.MkdirAll(filepath.Join(dir, "locked", "inner"), 0o755); err != nil {

@@ -80,6 +80,7 @@ var cases = []struct {
 	{"files there and back", thereAndBack},
 	{"pull of a directory that is not there", pullMissing},
 	{"pull that nobody reads", pullUnread},
+	{"results from several processes", severalResults},
 }
 
 // result is what one command came to.

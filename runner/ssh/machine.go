@@ -22,6 +22,7 @@ type machine struct {
 	base     context.Context // for cleaning up: never cancelled
 	name     string          // of the directory
 	dir      string          // its path; "" while it is not known
+	tools    string          // the directory with assay result; "" for none
 	once     sync.Once
 	err      error
 }
@@ -121,10 +122,14 @@ func prepared(exit int, out, complaint *said, name string) (string, error) {
 
 func clipped(text string) string { return text[:min(len(text), 100)] }
 
-// Close removes the directory and ends the connection. When that is lost it
-// connects once more for the removal.
+// Close removes the directory, unless it is to be kept, and ends the connection.
+// When that is lost it connects once more for the removal.
 func (m *machine) Close() error {
 	m.once.Do(func() {
+		if m.machines.Options.Keep && m.dir != "" {
+			_ = m.Machine.Close() // its watchers are joined; nothing is left to be said
+			return
+		}
 		err := m.remove(m.Machine)
 		_ = m.Machine.Close() // its watchers are joined; nothing is left to be said
 		if errors.Is(err, runner.ErrMachineDied) || errors.Is(err, context.DeadlineExceeded) {

@@ -17,6 +17,9 @@ import (
 // has made the leader of a session and of a process group.
 const announce = `echo $$; exec "$@"`
 
+// announceWith does the same with the directory $1 in the command's PATH.
+const announceWith = `echo $$; PATH=$1${PATH:+:$PATH}; export PATH; shift; exec "$@"`
+
 // killTimeout is how long the command that kills another one may take.
 const killTimeout = 10 * time.Second
 
@@ -36,7 +39,7 @@ func (m *machine) Run(ctx context.Context, cmd runner.Command) (int, error) {
 		return -1, fmt.Errorf("cannot start a command: %w", err)
 	}
 	out := &numbered{w: cmd.Stdout}
-	cmd.Argv, cmd.Stdout = append([]string{"/bin/sh", "-c", announce, "sh"}, cmd.Argv...), out
+	cmd.Argv, cmd.Stdout = append(m.announced(), cmd.Argv...), out
 	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	killed := make(chan struct{})
@@ -51,6 +54,14 @@ func (m *machine) Run(ctx context.Context, cmd runner.Command) (int, error) {
 		return -1, fmt.Errorf("cannot finish the command, it was killed: %w", ctx.Err())
 	}
 	return exit, err
+}
+
+// announced is what stands before a command.
+func (m *machine) announced() []string {
+	if m.tools == "" {
+		return []string{"/bin/sh", "-c", announce, "sh"}
+	}
+	return []string{"/bin/sh", "-c", announceWith, "sh", m.tools}
 }
 
 // kill kills a command with all that it started, if its number is known: one

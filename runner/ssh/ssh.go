@@ -40,6 +40,12 @@ type Options struct {
 	// Agent is the socket of a key agent, as SSH_AUTH_SOCK says; "" for none.
 	Agent   string
 	Timeout time.Duration // to connect and log in; 30 s
+	// Keep leaves an execution's directory behind on Close. It is removed by a later
+	// Boot like all others that were not used for a week.
+	Keep bool
+	// Program finds the program that is assay result on hosts of an architecture, as
+	// uname -m names it; nil for none. Its error is told to the check's log.
+	Program func(arch string) (path string, err error)
 	// Linger is how long after a command's end its output may pause while a process
 	// that it left behind holds it; 5 s.
 	Linger time.Duration
@@ -57,10 +63,10 @@ type Machines struct{ Options Options }
 
 var _ runner.Machines = Machines{}
 
-// Boot logs in and makes a directory; of Spec nothing is looked at. It also
+// Boot logs in and makes a directory; of Spec only Tell is looked at. It also
 // removes directories that executions left there more than a week ago. Its
 // errors are none of the check's, and end with the cure.
-func (m Machines) Boot(ctx context.Context, _ runner.Spec) (runner.Machine, error) {
+func (m Machines) Boot(ctx context.Context, spec runner.Spec) (runner.Machine, error) {
 	conn, err := m.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -68,6 +74,9 @@ func (m Machines) Boot(ctx context.Context, _ runner.Spec) (runner.Machine, erro
 	one := &machine{Machine: conn, machines: m, name: newName(), base: context.WithoutCancel(ctx)}
 	if one.dir, err = prepare(ctx, conn, one.name); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot use %s: %w", m.host(), err), one.Close())
+	}
+	if err := one.bring(ctx, spec); err != nil {
+		return nil, errors.Join(err, one.Close())
 	}
 	return one, nil
 }

@@ -25,8 +25,9 @@ import (
 func TestConformance(t *testing.T) {
 	h, options := newHost(t)
 	options.Linger = 200 * time.Millisecond
+	options.Program = ownProgram
 	t.Run("suite", func(t *testing.T) { runnertest.Run(t, Machines{options}, runnertest.Options{}) })
-	if left := h.left(); len(left) > 0 {
+	if left := h.Left(); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }
@@ -50,7 +51,7 @@ func TestDirectoryIsCleanedUp(t *testing.T) {
 				t.Errorf("exit %d, %v", exit, err)
 			}
 		},
-		"after the connection was lost": func(*machine) { h.cut() },
+		"after the connection was lost": func(*machine) { h.Cut() },
 		"after a check removed it": func(m *machine) {
 			if exit, err := m.Run(t.Context(), runner.Command{Argv: []string{"rm", "-rf", m.Dir()}}); exit != 0 || err != nil {
 				t.Errorf("exit %d, %v", exit, err)
@@ -59,8 +60,8 @@ func TestDirectoryIsCleanedUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := boot(t, options)
-			if filepath.Dir(m.Dir()) != h.tmp {
-				t.Errorf("the directory is %s, not below %s", m.Dir(), h.tmp)
+			if filepath.Dir(m.Dir()) != h.Tmp {
+				t.Errorf("the directory is %s, not below %s", m.Dir(), h.Tmp)
 			}
 			if info, err := os.Stat(m.Dir()); err != nil || info.Mode().Perm() != 0o700 {
 				t.Errorf("the directory is %v, %v", info, err)
@@ -71,7 +72,7 @@ func TestDirectoryIsCleanedUp(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if left := h.left(); len(left) > 0 {
+			if left := h.Left(); len(left) > 0 {
 				t.Errorf("left behind: %v", left)
 			}
 		})
@@ -81,8 +82,8 @@ func TestDirectoryIsCleanedUp(t *testing.T) {
 func TestCloseNamesWhatItCannotRemove(t *testing.T) {
 	h, options := newHost(t)
 	m := boot(t, options)
-	_ = h.listener.Close()
-	h.cut()
+	_ = h.Listener.Close()
+	h.Cut()
 	err := m.Close()
 	if err == nil || !strings.Contains(err.Error(), "remove "+m.Dir()+" by hand") || !strings.Contains(err.Error(), "the connection was refused") {
 		t.Errorf("it closed with %v", err)
@@ -98,7 +99,7 @@ func TestOldDirectoriesAreRemoved(t *testing.T) {
 	for name, when := range map[string]time.Time{
 		"assay-ssh-old": old, "assay-ssh-recent": time.Now(), "other-old": old,
 	} {
-		dir := filepath.Join(h.tmp, name)
+		dir := filepath.Join(h.Tmp, name)
 		err := errors.Join(os.MkdirAll(filepath.Join(dir, "locked"), 0o700), os.Chmod(filepath.Join(dir, "locked"), 0), os.Chtimes(dir, when, when))
 		if err != nil {
 			t.Fatal(err)
@@ -108,13 +109,13 @@ func TestOldDirectoriesAreRemoved(t *testing.T) {
 	if err := os.Chtimes(elsewhere, old, old); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(elsewhere, filepath.Join(h.tmp, "assay-ssh-link")); err != nil {
+	if err := os.Symlink(elsewhere, filepath.Join(h.Tmp, "assay-ssh-link")); err != nil {
 		t.Fatal(err)
 	}
 	if err := boot(t, options).Close(); err != nil {
 		t.Error(err)
 	}
-	if left, want := h.left(), []string{"assay-ssh-link", "assay-ssh-recent", "other-old"}; !slices.Equal(left, want) {
+	if left, want := h.Left(), []string{"assay-ssh-link", "assay-ssh-recent", "other-old"}; !slices.Equal(left, want) {
 		t.Errorf("left: %v, want %v", left, want)
 	}
 	if _, err := os.Stat(elsewhere); err != nil {
@@ -144,8 +145,8 @@ func refuses(t *testing.T, o Options, wants ...string) {
 
 func TestUnreachable(t *testing.T) {
 	h, options := newHost(t)
-	_ = h.listener.Close()
-	refuses(t, options, h.address, "the connection was refused", "user@host:port")
+	_ = h.Listener.Close()
+	refuses(t, options, h.Address, "the connection was refused", "user@host:port")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := (Machines{options}).Boot(ctx, runner.Spec{}); !errors.Is(err, context.Canceled) {
@@ -190,17 +191,17 @@ func TestNoSSH(t *testing.T) {
 
 func TestHostKeys(t *testing.T) {
 	h, options := newHost(t)
-	_, port, err := net.SplitHostPort(h.address)
+	_, port, err := net.SplitHostPort(h.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	known := filepath.Join(options.Dir, "known_hosts")
 	scan := "ssh-keyscan -H -p " + port + " 127.0.0.1"
 	other := sshtest.WriteKey(t, filepath.Join(t.TempDir(), "other"), "").PublicKey()
-	h.know(options, other)
-	refuses(t, options, "its key has changed", ssh.FingerprintSHA256(h.key), ssh.FingerprintSHA256(other),
+	h.Know(other)
+	refuses(t, options, "its key has changed", ssh.FingerprintSHA256(h.Key), ssh.FingerprintSHA256(other),
 		known+" line 1", "ssh-keygen -R '[127.0.0.1]:"+port+"' -f "+known+" && "+scan+" >> "+known)
-	if err := os.WriteFile(known, []byte("@revoked * "+string(ssh.MarshalAuthorizedKey(h.key))), 0o600); err != nil {
+	if err := os.WriteFile(known, []byte("@revoked * "+string(ssh.MarshalAuthorizedKey(h.Key))), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	refuses(t, options, "cannot trust", "revoked")
@@ -211,8 +212,8 @@ func TestHostKeys(t *testing.T) {
 	if err := os.Remove(known); err != nil {
 		t.Fatal(err)
 	}
-	refuses(t, options, "its key is not known", ssh.FingerprintSHA256(h.key), scan+" >> "+known)
-	h.know(options, h.key)
+	refuses(t, options, "its key is not known", ssh.FingerprintSHA256(h.Key), scan+" >> "+known)
+	h.Know(h.Key)
 	system := filepath.Join(t.TempDir(), "ssh_known_hosts")
 	if err := os.Rename(known, system); err != nil {
 		t.Fatal(err)
@@ -229,11 +230,11 @@ func TestKnownKindOfKey(t *testing.T) {
 	dir := t.TempDir()
 	h, options := newHost(t, "HostKey "+filepath.Join(dir, "second"))
 	ecdsa := writeECDSA(t, filepath.Join(dir, "second"))
-	h.know(options, ecdsa)
+	h.Know(ecdsa)
 	if err := boot(t, options).Close(); err != nil {
 		t.Error(err)
 	}
-	h.know(options, rsaKey(t))
+	h.Know(rsaKey(t))
 	refuses(t, options, "cannot trust", "known by a key of the kind rsa-sha2-512", "ssh-keyscan")
 }
 
@@ -244,9 +245,9 @@ func TestLoggingIn(t *testing.T) {
 	if err := os.Rename(own, named); err != nil {
 		t.Fatal(err)
 	}
-	_, port, _ := net.SplitHostPort(h.address)
+	_, port, _ := net.SplitHostPort(h.Address)
 	copyID := "ssh-copy-id -p " + port + " " + options.User + "@127.0.0.1"
-	refuses(t, options, "cannot log in to "+h.address, "there was none to try", "SSH_AUTH_SOCK is not set", copyID)
+	refuses(t, options, "cannot log in to "+h.Address, "there was none to try", "SSH_AUTH_SOCK is not set", copyID)
 
 	other := sshtest.WriteKey(t, own, "").PublicKey()
 	rsa := filepath.Join(options.Dir, "id_rsa")
@@ -258,17 +259,17 @@ func TestLoggingIn(t *testing.T) {
 		t.Error(err)
 	}
 	refuses(t, with(options, func(o *Options) { o.Key = rsa }), "cannot use the key "+rsa, "ssh-add")
-	refuses(t, with(options, func(o *Options) { o.Key = filepath.Join(h.dir, "log") }), "it is no private key")
-	refuses(t, with(options, func(o *Options) { o.Key = h.dir }), "it is no file with a key")
+	refuses(t, with(options, func(o *Options) { o.Key = filepath.Join(h.Dir, "log") }), "it is no private key")
+	refuses(t, with(options, func(o *Options) { o.Key = h.Dir }), "it is no file with a key")
 	refuses(t, with(options, func(o *Options) { o.Key = named + ".none" }), "no such file")
 
 	socket := keyAgent(t, named)
 	if err := boot(t, with(options, func(o *Options) { o.Agent = socket })).Close(); err != nil {
 		t.Error(err)
 	}
-	h.write("authorized_keys", "")
+	h.Write("authorized_keys", "")
 	refuses(t, with(options, func(o *Options) { o.Agent = socket }), "the key agent's SHA256:", own)
-	h.write("authorized_keys", string(ssh.MarshalAuthorizedKey(other)))
+	h.Write("authorized_keys", string(ssh.MarshalAuthorizedKey(other)))
 	if err := boot(t, options).Close(); err != nil {
 		t.Error(err)
 	}
@@ -326,8 +327,8 @@ func TestOddHosts(t *testing.T) {
 	} {
 		t.Run(force, func(t *testing.T) {
 			h, options := newHost(t, "ForceCommand "+force)
-			refuses(t, options, append(wants, "cannot use "+options.User+"@"+h.address)...)
-			if left := h.left(); len(left) > 0 {
+			refuses(t, options, append(wants, "cannot use "+options.User+"@"+h.Address)...)
+			if left := h.Left(); len(left) > 0 {
 				t.Errorf("left behind: %v", left)
 			}
 		})
@@ -414,4 +415,21 @@ func FuzzTarget(f *testing.F) {
 			t.Errorf("%q became %q %q", in, user, address)
 		}
 	})
+}
+
+func TestKeep(t *testing.T) {
+	h, options := newHost(t)
+	options.Keep = true
+	m := boot(t, options)
+	for range 2 {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if left := h.Left(); !slices.Equal(left, []string{filepath.Base(m.Dir())}) {
+		t.Errorf("left behind: %v", left)
+	}
+	if _, err := m.Run(t.Context(), runner.Command{Argv: []string{"true"}}); !errors.Is(err, runner.ErrMachineDied) {
+		t.Errorf("a command after it was given back: %v", err)
+	}
 }
