@@ -1,6 +1,11 @@
 package assay
 
-import "time"
+import (
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Item types, as formulas name them under input.args (COMPAT.md, ITEM_TYPE_DOCS).
 const (
@@ -73,6 +78,20 @@ type Execution struct {
 	Type         string
 	Arch         string
 	Builds       []string // addresses of what was built
+	// Variant is the name of the combination of the formula's matrix that this is
+	// for, without the arch; "" for a formula without a matrix.
+	Variant string
+	// Needs are the executions whose artifacts it is given, and after which it runs.
+	Needs []Need
+	// NeedsState tells how it stands with them; "" when there are none.
+	NeedsState NeedsState
+	// Retries is how often it is tried again when nobody could tell how it would
+	// end; nil for the operator's default.
+	Retries *int
+	// Trusted tells that who called for it may write to the repository, so that it
+	// may be given secrets. An outsider's pull request stays untrusted when somebody
+	// approves it.
+	Trusted bool
 	// Optional tells that its verdict does not count for the commit as a whole.
 	Optional bool
 	Priority Priority
@@ -88,12 +107,80 @@ type Execution struct {
 	Finished time.Time
 }
 
-// StatusContext is the context that the execution's status has on its commit.
-func (e Execution) StatusContext() string {
-	if e.Arch == "" || e.Arch == "noarch" {
-		return "assay/" + e.Check
+// Need is an execution that another one needs.
+type Need struct {
+	Check     string `json:"check"`     // the name that the formula's needs has
+	Execution string `json:"execution"` // UUID
+	Label     string `json:"label"`     // of the execution
+}
+
+// NeedsState tells how an execution stands with those that it needs.
+type NeedsState string
+
+// The states, in order.
+const (
+	NeedsOpen  NeedsState = "open"  // one of them has not ended: it waits
+	NeedsEnded NeedsState = "ended" // all have: what becomes of it is decided at once
+	NeedsMet   NeedsState = "met"   // all passed: it may run
+	// NeedsUnmet tells that one of them did not pass, and that it was skipped for
+	// that. Nobody can tell what it would have said.
+	NeedsUnmet NeedsState = "unmet"
+)
+
+// Waits tells that the execution must not be run yet: it needs others.
+func (e Execution) Waits() bool {
+	return e.State != StateFinished && (e.NeedsState == NeedsOpen || e.NeedsState == NeedsEnded)
+}
+
+// Status is the commit status that a finished execution becomes. One that was
+// skipped because what it needs did not pass is no success: nobody can tell.
+func (e Execution) Status() StatusState {
+	if e.Verdict == VerdictSkipped && e.NeedsState == NeedsUnmet {
+		return StatusError
 	}
-	return "assay/" + e.Check + "/" + e.Arch
+	return e.Verdict.Status()
+}
+
+// Bounds of a status's context, in bytes.
+const (
+	maxContext = 255 // what every forge takes
+	maxVariant = 80  // of the part that tells the variant
+)
+
+// StatusContext is the context that the execution's status has on its commit:
+// "assay/NAME", "assay/NAME/ARCH", and "/VARIANT" behind either. It is stable:
+// another formula's or another variant's is never the same.
+func (e Execution) StatusContext() string {
+	context := "assay/" + e.Check
+	if e.Arch != "" && e.Arch != "noarch" {
+		context += "/" + e.Arch
+	}
+	if e.Variant == "" {
+		return context
+	}
+	return context + "/" + contextPart(e.Variant, min(maxVariant, maxContext-len(context)-1))
+}
+
+// Label is what people call the execution among others on its commit: the
+// status's context without what all have in common.
+func (e Execution) Label() string { return strings.TrimPrefix(e.StatusContext(), "assay/") }
+
+// contextPart makes a variant's name fit for a status's context, on every forge
+// and as one word of a command. Whatever that changes ends in a sum of the whole
+// name, so that two never become one.
+func contextPart(name string, room int) string {
+	safe := strings.Map(func(r rune) rune {
+		if r < 0x80 && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._+=,~-", r)) {
+			return r
+		}
+		return '-'
+	}, name)
+	if safe == name && len(safe) <= room {
+		return safe
+	}
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(name)))[:12]
+	cut := max(0, min(len(safe), room-len(sum)-1))
+	return strings.TrimPrefix(safe[:cut]+"-"+sum, "-")
 }
 
 // Conclusion is how one attempt at an execution ended, as its runner tells it.

@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/assay-ci/assay"
 )
 
 // command is what somebody wants, as written below a pull request.
 type command struct {
 	verb   string
-	checks []string // names, for run and waive; none for all
+	checks []string // names, for run, rerun and waive; none for all
 	failed bool     // rerun: only what did not pass
 	reason string   // of a waiver
 }
@@ -62,10 +64,10 @@ func parseCommand(words []string) (command, error) {
 		c.checks = rest
 		return c, nil
 	case verbRerun:
-		c.failed = slices.Equal(rest, []string{"failed"})
-		if len(rest) > 0 && !c.failed {
-			return c, fmt.Errorf("/assay rerun %s: write /assay rerun, or /assay rerun failed", oneLineOf(strings.Join(rest, " "), 40))
+		if c.failed = len(rest) > 0 && rest[0] == "failed"; c.failed {
+			rest = rest[1:]
 		}
+		c.checks = rest
 		return c, nil
 	case verbWaive:
 		if len(rest) < 2 {
@@ -82,13 +84,14 @@ func parseCommand(words []string) (command, error) {
 	return c, fmt.Errorf("/assay %s is no command: write run, rerun, cancel, ok, waive or help", oneLineOf(words[0], 40))
 }
 
-// names tells whether a check is meant: by its whole name, or by what comes after
-// its namespace.
-func (c command) names(check string) bool {
+// names tells whether an execution is meant: by its check's whole name, by what
+// comes after its namespace, or by the context of its status, with "assay/" before
+// it or without.
+func (c command) names(x assay.Execution) bool {
 	if len(c.checks) == 0 {
 		return true
 	}
 	return slices.ContainsFunc(c.checks, func(name string) bool {
-		return name == check || strings.HasSuffix(check, "."+name)
+		return name == x.Check || strings.HasSuffix(x.Check, "."+name) || name == x.StatusContext() || name == x.Label()
 	})
 }

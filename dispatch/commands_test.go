@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/assay-ci/assay"
 )
 
 func TestParseCommands(t *testing.T) {
@@ -18,8 +20,10 @@ func TestParseCommands(t *testing.T) {
 		"/assay help\r\n":                  {{verb: "help"}},
 		"  /assay RUN":                     {{verb: "run", checks: []string{}}},
 		"/assay run a pkg.b":               {{verb: "run", checks: []string{"a", "pkg.b"}}},
-		"/assay rerun":                     {{verb: "rerun"}},
-		"/assay rerun failed":              {{verb: "rerun", failed: true}},
+		"/assay rerun":                     {{verb: "rerun", checks: []string{}}},
+		"/assay rerun failed":              {{verb: "rerun", failed: true, checks: []string{}}},
+		"/assay rerun failed a":            {{verb: "rerun", failed: true, checks: []string{"a"}}},
+		"/assay rerun assay/a/x86_64":      {{verb: "rerun", checks: []string{"assay/a/x86_64"}}},
 		"fine now\n\n/assay ok\nthank you": {{verb: "ok"}},
 		"/assay waive a known, see #7":     {{verb: "waive", checks: []string{"a"}, reason: "known, see #7"}},
 		"/assay cancel\n/assay run":        {{verb: "cancel"}, {verb: "run", checks: []string{}}},
@@ -33,7 +37,6 @@ func TestParseCommands(t *testing.T) {
 		"/assay destroy":                          "destroy is no command",
 		"/assay waive":                            "wants a check and a reason",
 		"/assay waive a":                          "wants a check and a reason",
-		"/assay rerun a":                          "write /assay rerun",
 		"/assay ok then":                          "takes no words",
 		"/assay run\n/assay x":                    "x is no command",
 		strings.Repeat("/assay run\n", 30):        "more than 20 commands",
@@ -48,17 +51,21 @@ func TestParseCommands(t *testing.T) {
 func TestCommandNames(t *testing.T) {
 	for _, tt := range []struct {
 		words []string
-		check string
 		want  bool
 	}{
-		{nil, "pkg.greets", true},
-		{[]string{"greets"}, "pkg.greets", true},
-		{[]string{"pkg.greets"}, "pkg.greets", true},
-		{[]string{"reets"}, "pkg.greets", false},
-		{[]string{"a", "b"}, "b", true},
+		{nil, true},
+		{[]string{"greets"}, true},
+		{[]string{"pkg.greets"}, true},
+		{[]string{"reets"}, false},
+		{[]string{"a", "pkg.greets"}, true},
+		{[]string{"assay/pkg.greets/x86_64/python=3.12"}, true},
+		{[]string{"pkg.greets/x86_64/python=3.12"}, true},
+		{[]string{"pkg.greets/x86_64"}, false},
+		{[]string{"assay/pkg.greets/x86_64/python=3.13"}, false},
 	} {
-		if got := (command{checks: tt.words}).names(tt.check); got != tt.want {
-			t.Errorf("%v and %s: %v", tt.words, tt.check, got)
+		x := assay.Execution{Check: "pkg.greets", Arch: "x86_64", Variant: "python=3.12"}
+		if got := (command{checks: tt.words}).names(x); got != tt.want {
+			t.Errorf("%v: %v", tt.words, got)
 		}
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/assay-ci/assay"
 )
 
@@ -130,7 +128,7 @@ func (w pullWork) one(ctx context.Context, c command) (assay.Decision, error) {
 		return w.run(ctx, c)
 	case verbRerun:
 		return w.p.again(ctx, w.e, w.on, func(x assay.Execution) bool {
-			return !c.failed || x.State == assay.StateFinished && x.Verdict.Status() != assay.StatusSuccess
+			return c.names(x) && (!c.failed || x.State == assay.StateFinished && x.Status() != assay.StatusSuccess)
 		})
 	case verbCancel:
 		return w.cancel(ctx)
@@ -153,12 +151,17 @@ func (w pullWork) run(ctx context.Context, c command) (assay.Decision, error) {
 	if err != nil {
 		return assay.Decision{}, err
 	}
+	// The approval is for running it; it makes nobody trusted with secrets.
+	vouched := vouched(known)
 	known.ID, known.Trusted = w.e.ID, true
 	out, _, err := w.p.work(ctx, known)
 	if err != nil {
 		return assay.Decision{}, err
 	}
-	out.Executions = slices.DeleteFunc(out.Executions, func(x assay.Execution) bool { return !c.names(x.Check) })
+	for i := range out.Executions {
+		out.Executions[i].Trusted = vouched
+	}
+	out.Executions = keepNeeded(out.Executions, c.names)
 	if len(out.Executions) == 0 && out.Note == "" {
 		out.Note = "no check has that name: " + oneLineOf(strings.Join(c.checks, " "), 100)
 	}
@@ -191,7 +194,7 @@ func (w pullWork) waive(ctx context.Context, c command) (assay.Decision, error) 
 	var out assay.Decision
 	by, now := oneLineOf(w.e.Author, 80), time.Now().UTC()
 	for _, x := range newestOf(all) {
-		if !c.names(x.Check) {
+		if !c.names(x) {
 			continue
 		}
 		reason := oneLineOf(c.reason, 200)
@@ -232,23 +235,14 @@ func (p *Planner) rerun(ctx context.Context, e assay.Event) (assay.Decision, ass
 }
 
 // again repeats the newest executions on a commit, of those that are wanted and
-// have ended, with the same formulas on the same items.
+// have ended, with the same formulas on the same items; see repeat.
 func (p *Planner) again(ctx context.Context, e assay.Event, on assay.Commit, wanted func(assay.Execution) bool) (assay.Decision, error) {
 	all, err := p.Store.Executions(ctx, assay.ExecutionFilter{Target: on, Limit: 1000})
 	if err != nil {
 		return assay.Decision{}, err
 	}
 	var out assay.Decision
-	for _, x := range newestOf(all) {
-		if x.State != assay.StateFinished || !wanted(x) {
-			continue
-		}
-		x.ID, x.EventID, x.State = uuid.Must(uuid.NewV7()).String(), e.ID, assay.StateQueued
-		x.Verdict, x.Reason, x.Attempt, x.Priority = "", "", 0, assay.PriorityPerson
-		x.Created, x.Started, x.Finished = time.Now().UTC(), time.Time{}, time.Time{}
-		out.Executions = append(out.Executions, x)
-	}
-	slices.Reverse(out.Executions) // oldest first, as they were planned
+	out.Executions = repeat(all, e.ID, wanted)
 	if len(out.Executions) == 0 {
 		out.Note = "nothing that has ended on this commit is to run again"
 	}

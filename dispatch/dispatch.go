@@ -32,11 +32,25 @@ type Repos interface {
 // Check is one formula of a check repository, as the planner sees it.
 type Check struct {
 	Path  string            // of the formula, in the repository
+	Dir   string            // what of the repository is the check's: a change in it is one of the check; "." for all
 	Name  string            // with its namespace; the path for a formula that cannot be read
 	Wants func(string) bool // whether it runs on items of a type
+	// WantsEvent tells whether it runs for an event on an item of a type, and if
+	// not, why, in one line. changed is nil when the changed files are not known.
+	WantsEvent func(kind assay.EventKind, itemType, branch string, changed []string) (ok bool, why string)
+	ByPaths    bool      // WantsEvent looks at the changed files
+	Variants   []Variant // what it runs for, one execution each; none for one execution
+	Needs      []string  // names of other checks that it comes after
+	Retries    *int      // nil for the operator's default
 	// Optional tells that its verdict does not count for the commit as a whole.
 	Optional bool
 	Err      error // why it cannot be run
+}
+
+// Variant is one combination of a check's matrix.
+type Variant struct {
+	Name string // without the arch
+	Arch string // "" for the item's
 }
 
 // PlanStore is where the planner finds events and leaves executions.
@@ -86,6 +100,16 @@ type WorkStore interface {
 	Step(ctx context.Context, executionID string, run assay.StepRun) error
 	Conclude(ctx context.Context, executionID string, attempt int, c assay.Conclusion, reports []assay.Report) error
 	Retry(ctx context.Context, executionID string, attempt int, reason string) (failures int, err error)
+}
+
+// GateStore holds the executions that wait for others.
+type GateStore interface {
+	// NeedsEnded lists those of which everything that they need has ended.
+	NeedsEnded(ctx context.Context, limit int) ([]assay.Execution, error)
+	Execution(ctx context.Context, id string) (assay.Execution, error)
+	NeedsMet(ctx context.Context, id string) error
+	NeedsUnmet(ctx context.Context, id string, c assay.Conclusion, reports []assay.Report) error
+	Conclude(ctx context.Context, executionID string, attempt int, c assay.Conclusion, reports []assay.Report) error
 }
 
 // Outbox holds what forges are owed.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -148,7 +147,7 @@ func (p *Planner) plan(ctx context.Context, e assay.EventRecord) error {
 	}
 	p.mu.Lock()
 	for _, x := range out.Executions {
-		if x.State == assay.StateQueued {
+		if x.State == assay.StateQueued && len(x.Needs) == 0 { // the others are the gate's
 			p.unqueued = append(p.unqueued, x)
 		}
 	}
@@ -299,17 +298,22 @@ func (p *Planner) onBranch(ctx context.Context, e assay.Event, pkg assay.Package
 	if err != nil {
 		return assay.Decision{}, err
 	}
+	wanted, refused := p.wanted(ctx, e, pkg, it, checks)
 	var out assay.Decision
-	for _, c := range checks {
-		if c.Err == nil && !c.Wants(it.typ) {
-			continue
+	for _, c := range wanted {
+		for _, x := range p.variants(e, pkg, c, it, target) {
+			x.ChecksBranch, x.ChecksCommit = branch, commit
+			out.Executions = append(out.Executions, x)
 		}
-		x := p.execution(e, pkg, c, it, target)
-		x.ChecksBranch, x.ChecksCommit = branch, commit
-		out.Executions = append(out.Executions, x)
 	}
+	link(out.Executions, wanted)
 	if len(out.Executions) == 0 {
 		out.Note = fmt.Sprintf("none of the %d checks of %s on branch %s wants a %s", len(checks), pkg.Name, branch, it.typ)
+	} else if len(refused) > 0 {
+		out.Note = "some checks do not want it"
+	}
+	if len(refused) > 0 {
+		out.Note = oneLineOf(out.Note+": "+strings.Join(refused, "; "), maxNote)
 	}
 	return out, nil
 }
@@ -349,11 +353,11 @@ func (p *Planner) checkChange(ctx context.Context, e assay.Event, pkg assay.Pack
 		return assay.Decision{}, target, err
 	}
 	var out assay.Decision
-	for _, c := range checks {
-		if touches(changed, path.Dir(c.Path)) {
-			out.Executions = append(out.Executions, p.trial(e, pkg, c, it, known, target))
-		}
+	tried := withNeeded(checks, func(c Check) bool { return touches(changed, c.Dir) })
+	for _, c := range tried {
+		out.Executions = append(out.Executions, p.trial(e, pkg, c, it, known, target)...)
 	}
+	link(out.Executions, tried)
 	if len(out.Executions) == 0 {
 		out.Note = fmt.Sprintf("none of the %d checks changed", len(checks))
 	}
@@ -380,19 +384,42 @@ func (p *Planner) trialItem(ctx context.Context, pkg assay.Package) (it item, kn
 	return commitItem(pkg.Name, commit), err == nil, err
 }
 
-// trial is the execution of one changed check, skipped when there is nothing
-// that it could look at.
-func (p *Planner) trial(e assay.Event, pkg assay.Package, c Check, it item, known bool, target assay.Commit) assay.Execution {
-	x := p.execution(e, pkg, c, it, target)
-	x.ChecksCommit, x.ChecksBranch = e.Commit, strings.TrimPrefix(e.Ref, "refs/heads/")
-	if x.State == assay.StateQueued && (!known || !c.Wants(it.typ)) {
+// trial are the executions of one changed check, skipped when there is nothing
+// that it could look at. What it says under on is not asked: the push is none to
+// what it looks at.
+func (p *Planner) trial(e assay.Event, pkg assay.Package, c Check, it item, known bool, target assay.Commit) []assay.Execution {
+	list := p.variants(e, pkg, c, it, target)
+	for i := range list {
+		x := &list[i]
+		x.ChecksCommit, x.ChecksBranch = e.Commit, strings.TrimPrefix(e.Ref, "refs/heads/")
+		if x.State != assay.StateQueued || known && c.Wants(it.typ) {
+			continue
+		}
 		x.State, x.Verdict, x.Finished = assay.StateFinished, assay.VerdictSkipped, x.Created
 		x.Reason = fmt.Sprintf("no build of %s is known yet: the check runs on the next one", pkg.Name)
 		if it.typ == assay.TypeBuild && known {
 			x.Reason = fmt.Sprintf("the check does not look at builds, and %s is one: it runs on the next item it wants", it.name)
 		}
 	}
-	return x
+	return list
+}
+
+// variants are the executions of one check on one item: one, or one for each
+// combination of its matrix.
+func (p *Planner) variants(e assay.Event, pkg assay.Package, c Check, it item, target assay.Commit) []assay.Execution {
+	all := c.Variants
+	if len(all) == 0 || c.Err != nil {
+		all = []Variant{{}}
+	}
+	list := make([]assay.Execution, len(all))
+	for i, v := range all {
+		list[i] = p.execution(e, pkg, c, it, target)
+		list[i].Variant = v.Name
+		if v.Arch != "" {
+			list[i].Arch = v.Arch
+		}
+	}
+	return list
 }
 
 // execution is one check on one item; a formula that cannot be read is an
@@ -404,6 +431,7 @@ func (p *Planner) execution(e assay.Event, pkg assay.Package, c Check, it item, 
 		SourceRepo: pkg.Source, SourceCommit: it.source,
 		Item: it.name, Type: it.typ, Arch: it.arch, Builds: it.builds,
 		Target: target, State: assay.StateQueued, Created: time.Now().UTC(), Priority: priorityOf(e), Optional: c.Optional,
+		Retries: c.Retries, Trusted: vouched(e),
 	}
 	if x.SourceCommit == "" {
 		x.SourceRepo = ""

@@ -42,7 +42,7 @@ func FinalReports(x assay.Execution, page func(kind, id string) string) []assay.
 		description = string(x.Verdict) + ": " + x.Reason
 	}
 	return []assay.Report{
-		statusReport(x, x.Verdict.Status(), description, page),
+		statusReport(x, x.Status(), description, page),
 		{Kind: assay.ReportWhole, Commit: x.Target, Execution: x.ID},
 		{Kind: assay.ReportComment, Commit: x.Target, Execution: x.ID},
 	}
@@ -70,8 +70,11 @@ type Reporter struct {
 	Refused  func(error) (forGood bool, after time.Duration)
 	Page     func(kind, id string) string
 	Comments CommentMode
-	Log      zerolog.Logger
-	Wake     Signal
+	// Excerpt returns the end of an execution's log, what its check printed last as
+	// the last line; nil for none.
+	Excerpt func(assay.Execution) ([]string, error)
+	Log     zerolog.Logger
+	Wake    Signal
 
 	mu sync.Mutex
 	at map[assay.Commit]bool // commits that are being served
@@ -211,7 +214,7 @@ func (r *Reporter) conclude(ctx context.Context, log zerolog.Logger, report assa
 func (r *Reporter) writeDown(ctx context.Context, log zerolog.Logger, write func(context.Context) error) {
 	for tries := 1; ; tries++ {
 		err := write(context.WithoutCancel(ctx))
-		if err == nil || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil || errors.Is(err, assay.ErrFinished) { // superseded while it was not begun
 			return
 		}
 		log.Error().Err(err).Msg("cannot write down how the report went")
@@ -317,6 +320,16 @@ func (r *Reporter) sendComment(ctx context.Context, forge Forge, commit assay.Co
 	rows, err := r.rows(ctx, commit)
 	if err != nil {
 		return err
+	}
+	if p, ok := forge.(PlainText); ok && p.PlainText() {
+		return forge.Comment(ctx, commit, Marker, renderText(rows))
+	}
+	for i := range rows {
+		if rows[i].bad() && r.Excerpt != nil {
+			if rows[i].excerpt, err = r.Excerpt(rows[i].x); err != nil {
+				return err
+			}
+		}
 	}
 	return forge.Comment(ctx, commit, Marker, renderComment(rows))
 }

@@ -34,7 +34,7 @@ func TestComment(t *testing.T) {
 		"one-failed": {{x: finished("greets", "failed", "1 of 3 failed: by-name"), page: "http://p/1", results: []assay.Result{
 			{Outcome: assay.Passed, Checkname: "greets.world"},
 			{Outcome: assay.Failed, Checkname: "greets.by-name", Note: "said 'Hello, !'"},
-		}}},
+		}, excerpt: []string{"$ ./hello --name", "Hello, !", "</details>", "```", "FAIL: by-name"}}},
 		"green-again": {{x: finished("greets", "passed", "3 PASSED"), page: "http://p/1"}},
 		"mixed": {
 			{x: finished("a-good", "passed", "fine"), page: "http://p/1"},
@@ -49,7 +49,7 @@ func TestComment(t *testing.T) {
 	}
 	for name, rows := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := renderComment(rows)
+			got := renderComment(rows) + "\n=== as plain text\n" + renderText(rows)
 			golden := filepath.Join("testdata", "comment-"+name+".md")
 			if *update {
 				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {

@@ -40,13 +40,13 @@ func wholeStatus(rows []commentRow, page func(assay.Execution) string) assay.Sta
 			}
 		case row.good():
 		case row.x.Optional:
-			optional = append(optional, row.x.Check)
+			optional = append(optional, row.x.Label())
 		default:
 			if len(bad) == 0 {
 				status.URL = row.page
 			}
-			bad = append(bad, row.x.Check)
-			status.State = worseStatus(status.State, row.x.Verdict.Status())
+			bad = append(bad, row.x.Label())
+			status.State = worseStatus(status.State, row.x.Status())
 		}
 	}
 	slices.Sort(bad)

@@ -17,6 +17,7 @@ func TestWholeStatus(t *testing.T) {
 	optional := func(r commentRow) commentRow { r.x.Optional = true; return r }
 	waived := func(r commentRow) commentRow { r.waiver.Context = r.x.StatusContext(); return r }
 	good, bad, crashed, errored, open := row("good", "passed"), row("bad", "failed"), row("crashed", "crashed"), row("errored", "errored"), row("open", "")
+	unmet := func(r commentRow) commentRow { r.x.Verdict, r.x.NeedsState = "skipped", assay.NeedsUnmet; return r }
 	tests := map[string]struct {
 		rows  []commentRow
 		state assay.StatusState
@@ -34,6 +35,9 @@ func TestWholeStatus(t *testing.T) {
 		"optional is open":       {[]commentRow{good, optional(open)}, "success", "all 2 checks passed", "events/e"},
 		"waived":                 {[]commentRow{good, waived(bad)}, "success", "all 2 checks passed", "events/e"},
 		"waived while it runs":   {[]commentRow{waived(open)}, "pending", "1 of 1 still to come", "events/e"},
+		"skipped for its need":   {[]commentRow{bad, unmet(row("b", "skipped"))}, "failure", "2 of 2 did not pass: b, bad", "executions/bad"},
+		"the need is optional":   {[]commentRow{optional(bad), unmet(row("b", "skipped"))}, "error", "1 of 2 did not pass: b", "executions/b"},
+		"both are optional":      {[]commentRow{good, optional(bad), optional(unmet(row("b", "skipped")))}, "success", "all required checks passed; not required: b, bad", "events/e"},
 		"one waived, one is bad": {[]commentRow{waived(bad), crashed}, "failure", "1 of 2 did not pass: crashed", "executions/crashed"},
 	}
 	for name, tt := range tests {

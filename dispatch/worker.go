@@ -24,7 +24,8 @@ type Worker struct {
 	Log      zerolog.Logger
 	Finished func() // told after each verdict: reports are owed now
 	// Retries is how long to wait before each further attempt at an execution
-	// that failed for reasons of ours; after as many its verdict is an error.
+	// that failed for reasons of ours; after as many, or as many as its formula
+	// says, its verdict is an error.
 	Retries []time.Duration
 	Running *Running // what is stopped when nobody wants it any more
 }
@@ -123,6 +124,24 @@ func (w *Worker) attempt(ctx context.Context, lease Lease, log zerolog.Logger) (
 	return again, err
 }
 
+// retry tells whether an execution is tried again after so many failures of ours,
+// and when: as often as its formula says, or else as the operator does. Later tries
+// than the operator thought of wait as long as the last of theirs.
+func (w *Worker) retry(x assay.Execution, failures int) (after time.Duration, again bool) {
+	most := len(w.Retries)
+	if x.Retries != nil {
+		most = *x.Retries
+	}
+	if failures > most {
+		return 0, false
+	}
+	after = pause
+	if n := len(w.Retries); n > 0 {
+		after = w.Retries[min(failures, n)-1]
+	}
+	return max(after, time.Millisecond), true
+}
+
 // conclude writes the verdict down, or puts the execution back on the queue
 // when the attempt says nothing about the check.
 func (w *Worker) conclude(ctx context.Context, x assay.Execution, c assay.Conclusion, log zerolog.Logger) (again time.Duration, err error) {
@@ -133,8 +152,7 @@ func (w *Worker) conclude(ctx context.Context, x assay.Execution, c assay.Conclu
 		if err != nil {
 			return 0, err
 		}
-		if failures <= len(w.Retries) {
-			after := max(w.Retries[failures-1], time.Millisecond)
+		if after, again := w.retry(x, failures); again {
 			log.Warn().Str("reason", c.Reason).Int("failures", failures).Dur("after", after).Msg("execution will be tried again")
 			return after, nil
 		}

@@ -42,6 +42,9 @@ var (
 	_ StatusReader = Notes{}
 )
 
+// PlainText tells that notes are read as they are.
+func (Notes) PlainText() bool { return true }
+
 // SetStatus replaces the line of the status's context.
 func (n Notes) SetStatus(ctx context.Context, commit assay.Commit, status assay.Status) error {
 	if err := checkStatus(status); err != nil {

@@ -29,6 +29,9 @@ func cancelAll(t *tx, list []assay.Cancellation, now time.Time) error {
 		if err := transit(t, c.Execution, now, assay.StateFinished, was.attempt, ending(assay.VerdictCancelled, c.Reason)); err != nil {
 			return err
 		}
+		if err := letGo(t, c.Execution); err != nil {
+			return err
+		}
 		if err := owe(t, c.Reports); err != nil {
 			return err
 		}

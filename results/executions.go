@@ -11,9 +11,10 @@ import (
 const (
 	executionColumns = `id, event, package, check_name, checks_repo, checks_branch, checks_commit, path,
 		source_repo, source_commit, item, type, arch, builds, target_repo, target_sha, target_pull,
-		state, verdict, reason, attempt, created, started, finished, optional, priority`
+		state, verdict, reason, attempt, created, started, finished, optional, priority,
+		variant, needs, needs_state, retries, trusted`
 	insertExecution = `INSERT INTO executions (` + executionColumns + `, seq, failures, interruptions)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)`
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)`
 	insertTransition = `INSERT INTO transitions (execution, number, at, state, attempt, note)
 		VALUES (?, (SELECT COALESCE(MAX(number), 0) + 1 FROM transitions WHERE execution = ?), ?, ?, ?, ?)`
 )
@@ -28,7 +29,7 @@ func planRows(eventID string, executions []assay.Execution, now time.Time) ([]as
 		if e.EventID != "" && e.EventID != eventID {
 			return nil, fmt.Errorf("execution %s belongs to event %.50q", e.ID, e.EventID)
 		}
-		e.EventID, e.State, e.Attempt = eventID, assay.StateQueued, 0
+		e.EventID, e.State, e.Attempt, e.NeedsState = eventID, assay.StateQueued, 0, ""
 		if e.Created.IsZero() {
 			e.Created = now
 		}
@@ -68,7 +69,7 @@ func insertExecutions(t *tx, rows []assay.Execution) error {
 			return fmt.Errorf("execution %s: %w", e.ID, err)
 		}
 	}
-	return nil
+	return holdBack(t, rows)
 }
 
 func insertOne(t *tx, e assay.Execution, seq int64) error {
@@ -76,10 +77,15 @@ func insertOne(t *tx, e assay.Execution, seq int64) error {
 	if err != nil {
 		return err
 	}
+	needs, err := encode(e.Needs)
+	if err != nil {
+		return err
+	}
 	_, err = t.exec(insertExecution,
 		e.ID, e.EventID, e.Package, e.Check, e.ChecksRepo, e.ChecksBranch, e.ChecksCommit, e.Path,
 		e.SourceRepo, e.SourceCommit, e.Item, e.Type, e.Arch, builds, e.Target.Repo, e.Target.SHA, e.Target.PullRequest,
-		string(e.State), string(e.Verdict), line(e.Reason), e.Attempt, stamp(e.Created), stamp(e.Started), stamp(e.Finished), truth(e.Optional), int(e.Priority), seq)
+		string(e.State), string(e.Verdict), line(e.Reason), e.Attempt, stamp(e.Created), stamp(e.Started), stamp(e.Finished), truth(e.Optional), int(e.Priority),
+		e.Variant, needs, string(e.NeedsState), retriesNumber(e.Retries), truth(e.Trusted), seq)
 	if err != nil {
 		return err
 	}
@@ -109,10 +115,11 @@ func ending(v assay.Verdict, reason string) string {
 type standing struct {
 	state   assay.State
 	attempt int
+	needs   assay.NeedsState
 }
 
 func stand(t *tx, id string) (s standing, err error) {
-	err = t.get([]any{&s.state, &s.attempt}, `SELECT state, attempt FROM executions WHERE id = ?`, id)
+	err = t.get([]any{&s.state, &s.attempt, &s.needs}, `SELECT state, attempt, needs_state FROM executions WHERE id = ?`, id)
 	return s, absent(err)
 }
 
@@ -132,8 +139,9 @@ func fence(t *tx, id string, attempt int) error {
 
 // Begin starts a new attempt at an execution and returns it with the attempt's
 // number, which fences all earlier attempts. One that runs already is taken over
-// only if takeOver is set, else assay.ErrFenced; one with a verdict gives
-// assay.ErrFinished, an unknown one assay.ErrNotFound.
+// only if takeOver is set, else assay.ErrFenced, and so does one that waits for
+// what it needs; one with a verdict gives assay.ErrFinished, an unknown one
+// assay.ErrNotFound.
 func (s *Store) Begin(ctx context.Context, executionID string, takeOver bool) (e assay.Execution, err error) {
 	err = s.write(ctx, func(t *tx) (err error) {
 		e, err = begin(t, executionID, takeOver, time.Now())
@@ -152,7 +160,8 @@ func begin(t *tx, id string, takeOver bool, now time.Time) (assay.Execution, err
 		return assay.Execution{}, err
 	case was.state == assay.StateFinished:
 		return assay.Execution{}, assay.ErrFinished
-	case was.state == assay.StateRunning && !takeOver:
+	case was.state == assay.StateRunning && !takeOver,
+		assay.Execution{State: was.state, NeedsState: was.needs}.Waits():
 		return assay.Execution{}, assay.ErrFenced
 	}
 	note, interrupted := "", 0
@@ -225,6 +234,9 @@ func conclude(t *tx, id string, attempt int, c assay.Conclusion, reports []assay
 		return err
 	}
 	if err := transit(t, id, now, assay.StateFinished, attempt, ending(c.Verdict, c.Reason)); err != nil {
+		return err
+	}
+	if err := letGo(t, id); err != nil {
 		return err
 	}
 	if err := insertResults(t, id, c.Results); err != nil {

@@ -2,6 +2,7 @@ package results
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -24,17 +25,18 @@ type Transition struct {
 }
 
 func scanExecution(row scanner) (e assay.Execution, err error) {
-	var builds string
-	var created, started, finished, optional int64
+	var builds, needs string
+	var created, started, finished, optional, retries, trusted int64
 	err = row.Scan(&e.ID, &e.EventID, &e.Package, &e.Check, &e.ChecksRepo, &e.ChecksBranch, &e.ChecksCommit, &e.Path,
 		&e.SourceRepo, &e.SourceCommit, &e.Item, &e.Type, &e.Arch, &builds, &e.Target.Repo, &e.Target.SHA, &e.Target.PullRequest,
-		&e.State, &e.Verdict, &e.Reason, &e.Attempt, &created, &started, &finished, &optional, &e.Priority)
+		&e.State, &e.Verdict, &e.Reason, &e.Attempt, &created, &started, &finished, &optional, &e.Priority,
+		&e.Variant, &needs, &e.NeedsState, &retries, &trusted)
 	if err != nil {
 		return e, err
 	}
 	e.Created, e.Started, e.Finished = moment(created), moment(started), moment(finished)
-	e.Optional = optional != 0
-	return e, decode(builds, &e.Builds)
+	e.Optional, e.Trusted, e.Retries = optional != 0, trusted != 0, retriesOf(retries)
+	return e, errors.Join(decode(builds, &e.Builds), decode(needs, &e.Needs))
 }
 
 // Execution returns one execution; assay.ErrNotFound if there is none.

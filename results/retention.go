@@ -40,7 +40,7 @@ const (
 
 // Prune removes what is older than r says. Never removed: what is unfinished, or
 // owes a report; the newest finished execution of each check (package, name,
-// arch); the newest build of each package, and what it called for.
+// arch, variant); the newest build of each package, and what it called for.
 //
 // It works in small transactions, one after the other, and may run beside
 // everything else. Each step leaves what the next run goes on with: files go
@@ -108,7 +108,7 @@ const (
 
 	oldExecutions = `SELECT x.id, x.created, x.seq, 0, CASE WHEN x.state = 'finished' AND x.finished < ?
 		AND EXISTS (SELECT 1 FROM executions n WHERE n.package = x.package AND n.check_name = x.check_name
-			AND n.arch = x.arch AND n.seq > x.seq AND n.state = 'finished')
+			AND n.arch = x.arch AND n.variant = x.variant AND n.seq > x.seq AND n.state = 'finished')
 		AND x.event <> COALESCE(` + latestBuild + `, '')
 		AND NOT EXISTS (SELECT 1 FROM reports o WHERE o.sha = x.target_sha AND o.repo = x.target_repo AND o.state IN ('owed', 'sending'))
 		THEN 1 ELSE 0 END

@@ -61,7 +61,7 @@ func TestNewerDatabaseIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = Open(t.Context(), dir)
-	want := "a newer assay wrote it (version 99, this one knows 2): upgrade assay"
+	want := "a newer assay wrote it (version 99, this one knows 3): upgrade assay"
 	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want … %s", err, want)
 	}

@@ -36,6 +36,10 @@ type executionMember struct {
 	Item         string       `json:"item"`
 	Type         string       `json:"type"`
 	Arch         string       `json:"arch"`
+	Variant      string       `json:"variant"` // of the formula's matrix, without the arch; "" for none
+	Needs        []needMember `json:"needs"`   // executions that it comes after
+	NeedsState   string       `json:"needs_state,omitempty"`
+	Retries      *int         `json:"retries,omitempty"` // what the formula says, if it does
 	State        string       `json:"state"`
 	Verdict      string       `json:"verdict"` // "" until the state is "finished"
 	Reason       string       `json:"reason"`
@@ -49,6 +53,12 @@ type executionMember struct {
 	Context      string       `json:"status_context"`
 	Builds       []string     `json:"builds"`
 	LocalCommand string       `json:"local_command"`
+}
+
+type needMember struct {
+	Check     string `json:"check"`
+	Execution string `json:"execution"`
+	Label     string `json:"label"` // "build/x86_64/python=3.12"
 }
 
 type checksMember struct {
@@ -133,6 +143,10 @@ func executionFacts(e assay.Execution) executionMember {
 		Source:  commitMember{Repo: showAddress(e.SourceRepo).Text, Commit: e.SourceCommit},
 		Target:  commitMember{showAddress(e.Target.Repo).Text, e.Target.SHA, e.Target.PullRequest},
 		Context: e.StatusContext(), Builds: []string{}, LocalCommand: localCommands(e),
+		Variant: e.Variant, Needs: []needMember{}, NeedsState: string(e.NeedsState), Retries: e.Retries,
+	}
+	for _, n := range e.Needs {
+		m.Needs = append(m.Needs, needMember(n))
 	}
 	for _, b := range e.Builds {
 		m.Builds = append(m.Builds, showAddress(b).Text)

@@ -27,6 +27,7 @@ const (
 	liveSeconds   = 3   // between two loads of a page about something unfinished
 	maxTimeline   = 200 // entries shown of one attempt
 	maxOldAttempt = 20  // earlier attempts shown
+	maxNeeds      = 100 // executions that one needs, listed
 )
 
 // facts is everything that the store knows of one execution.
@@ -72,6 +73,8 @@ type executionView struct {
 	LogURL, RawURL     string // "" when nothing has run yet
 	Type               string
 	Attempt            int
+	Retries            string // what the formula says of further attempts; "" for nothing
+	Needs              []needView
 	Source, Target     commitView
 	TargetElsewhere    bool // the status does not land on Source
 	Checks             commitView
@@ -150,6 +153,12 @@ func (s *server) basics(e assay.Execution) executionView {
 	if e.Attempt > 0 {
 		view.LogURL, view.RawURL = executionURL(e.ID)+"/log", executionURL(e.ID)+"/log.txt"
 	}
+	if e.Retries != nil {
+		view.Retries = fmt.Sprintf("its formula allows %d more when nobody can tell how it would end", *e.Retries)
+	}
+	for _, need := range e.Needs[:min(len(e.Needs), maxNeeds)] {
+		view.Needs = append(view.Needs, needView{executionURL(need.Execution), plain(needLabel(need))})
+	}
 	for _, b := range e.Builds[:min(len(e.Builds), 50)] {
 		view.Builds = append(view.Builds, showAddress(b))
 	}
@@ -158,6 +167,9 @@ func (s *server) basics(e assay.Execution) executionView {
 
 // waits says why an execution is not being run yet.
 func (s *server) waits(e assay.Execution) string {
+	if e.Waits() {
+		return clip(plain("Waiting for "+strings.Join(needLabels(e), ", ")), 500)
+	}
 	if s.Waits != nil && e.State == assay.StateQueued {
 		if why := s.Waits(e.ID); why != "" {
 			return "Waiting: " + plain(why)
@@ -184,6 +196,19 @@ func headline(e assay.Execution) string {
 		return "The check says no"
 	}
 	return "No reason was given"
+}
+
+// needView is an execution that this one needs.
+type needView struct{ URL, Label string }
+
+func needLabel(n assay.Need) string { return cmp.Or(n.Label, n.Check) }
+
+func needLabels(e assay.Execution) []string {
+	var labels []string
+	for _, need := range e.Needs[:min(len(e.Needs), maxNeeds)] {
+		labels = append(labels, needLabel(need))
+	}
+	return labels
 }
 
 // excerpt is the part of the log that shows why, or where the execution is.

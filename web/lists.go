@@ -171,6 +171,7 @@ type gridItem struct{ Full, Short string }
 
 type gridRow struct {
 	Check, Arch string
+	Variant     string
 	Cells       []gridCell // as many as there are items
 }
 
@@ -213,8 +214,8 @@ func makeGrid(name string, executions []assay.Execution) grid {
 }
 
 func newGridRow(e assay.Execution, items int) gridRow {
-	row := gridRow{Check: plain(e.Check), Cells: make([]gridCell, items)}
-	if e.StatusContext() != "assay/"+e.Check {
+	row := gridRow{Check: plain(e.Check), Variant: plain(e.Variant), Cells: make([]gridCell, items)}
+	if e.Arch != "" && e.Arch != "noarch" {
 		row.Arch = plain(e.Arch)
 	}
 	return row

@@ -233,6 +233,7 @@ func artifactURL(id, path string) string {
 type row struct {
 	URL, Package, PackageURL string
 	Check, Arch, Item        string
+	Variant                  string
 	Chip                     chip
 	Commit                   string
 	When                     moment
@@ -245,7 +246,7 @@ func (s *server) row(e assay.Execution) row {
 	name := func(s string) string { return clip(plain(s), longest) }
 	return row{
 		URL: executionURL(e.ID), Package: name(e.Package), PackageURL: packageURL(e.Package),
-		Check: name(e.Check), Arch: name(e.Arch), Item: name(e.Item), Chip: executionChip(e),
+		Check: name(e.Check), Arch: name(e.Arch), Variant: name(e.Variant), Item: name(e.Item), Chip: executionChip(e),
 		Commit: plain(short(itemCommit(e))), When: s.moment(e.Created), Took: s.took(e), Reason: name(e.Reason),
 	}
 }

@@ -69,6 +69,9 @@ type Options struct {
 	ShowBodies bool
 	// Ping tells whether the server can do its work; nil for always.
 	Ping func(context.Context) error
+	// Schema is the JSON Schema of formulas, served at /schema/formula.json; nil for
+	// none.
+	Schema []byte
 	// Now is the clock for relative times; nil for time.Now.
 	Now func() time.Time
 }
@@ -116,6 +119,7 @@ func (s *server) routes() []route {
 		{execution + "/artifacts/{path:(?s:.+)}", s.artifact},
 		{"/events/{id:[0-9A-Za-z-]{1,64}}", s.eventPage},
 		{"/static/{file}", s.static},
+		{"/schema/formula.json", s.schema},
 		{"/robots.txt", s.robots},
 		{"/healthz", s.health},
 	}

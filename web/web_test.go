@@ -32,6 +32,7 @@ func addresses(s *server) map[string][]string {
 		"/events/{id:[0-9A-Za-z-]{1,64}}":       {"/events/" + eventBuild, "/events/" + eventIgnored, "/events/" + eventNew, "/events/none"},
 		"/events":                               {"/events", "/events?state=new", "/events?state=nonsense", "/events?since=nonsense", "/events?before=none", "/events?repo=hello&source=git&since=7d"},
 		"/static/{file}":                        {s.assets.style, s.assets.icon, "/static/none.css"},
+		"/schema/formula.json":                  {"/schema/formula.json", "/schema/none.json"},
 		"/robots.txt":                           {"/robots.txt"},
 		"/healthz":                              {"/healthz"},
 		"an address that is in no route at all": {"/none", "/executions/", "/executions//log", "/packages/", "//", "/executions/" + idFailed + "/../x", "/static/%2e%2e/style.css"},
