@@ -6,7 +6,7 @@ FLAGS  = -trimpath -ldflags='-s -w'
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: setup build ## see the whole product work, on this machine, with real parts
@@ -63,6 +63,10 @@ bench: image ## run the benchmarks, and compare forks with cold boots
 bench-intake: build ## measure the intake beside adnanh/webhook
 	@scripts/setup.sh bench
 	$(BIN)/assay bench intake
+
+.PHONY: test-dep8
+test-dep8: setup build image ## run the DEP-8 tests of ten Debian packages; DEP8_PEER=1 compares with autopkgtest
+	@ASSAY=$(BIN)/assay scripts/test-dep8.sh $(DEP8)
 
 .PHONY: setup
 setup: ## install what this host lacks

@@ -1,6 +1,8 @@
 // Command assay-agent runs inside a virtual machine and does what its host asks
 // over the machine's virtio-serial port. As the first process of an initial RAM
 // disk it brings up the root file system, or proves that the machine runs at all.
+// Called as taskotron_result, or with result as its first argument, it is the
+// command that reports a result.
 package main
 
 import (
@@ -9,9 +11,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/assay-ci/assay/runner/agent"
+	"github.com/assay-ci/assay/runner/resulttool"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,6 +30,10 @@ const (
 	memoryPerProcess = 256 << 10
 )
 
+// toolsDir is where commands find assay result: links to the agent, which goes by
+// the name that it is called by.
+const toolsDir = "/run/assay/bin"
+
 // version is set when a release is linked.
 var version = "devel"
 
@@ -32,6 +41,13 @@ func main() {
 	if os.Getpid() == 1 {
 		initrd()
 		return
+	}
+	if args, ok := resulttool.Called(os.Args); ok {
+		os.Exit(resulttool.Run(args, os.Getenv, os.Stdout, os.Stderr))
+	}
+	if slices.Contains(resulttool.Names(), filepath.Base(os.Args[0])) {
+		fmt.Fprintln(os.Stderr, "assay: cannot do that within a machine: there is only assay result")
+		os.Exit(2)
 	}
 	os.Exit(run(os.Args[1:]))
 }
@@ -51,6 +67,10 @@ func run(args []string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	// Without it a check misses a command; it is still there to be run.
+	if err := resulttool.Link(toolsDir, resulttool.Program()); err != nil {
+		report(err)
+	}
 	server, err := agent.NewServer(options())
 	if err != nil {
 		report(err)
@@ -66,7 +86,7 @@ func run(args []string) int {
 func options() agent.Options {
 	return agent.Options{
 		Env: []string{
-			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+			"PATH=" + toolsDir + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 			"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/sh", "LANG=C.UTF-8",
 		},
 		Dir:      "/root",

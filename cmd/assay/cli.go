@@ -79,7 +79,7 @@ packages: push a check to a git repository, and every build of the package is
 tested in a fresh virtual machine that is thrown away afterwards. Reviewers see
 a commit status and one comment.
 
-  maintainers   assay lint, assay run, then git push
+  maintainers   assay init, assay lint, assay run, then git push
   operators     assay image build, assay serve, assay hook install, assay doctor
   newcomers     assay demo
 
@@ -93,10 +93,11 @@ could not be run, 130 interrupted.`,
 	}
 	root.SetFlagErrorFunc(usageError)
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetHelpCommand(newHelpCommand(e))
 	root.AddCommand(
-		newRunCommand(e), newLintCommand(e), newServeCommand(e), newHookCommand(e),
+		newRunCommand(e), newLintCommand(e), newInitCommand(e), newSchemaCommand(e), newServeCommand(e), newHookCommand(e),
 		newImageCommand(e), newVMCommand(e), newTemplateCommand(e), newBenchCommand(e), newEventCommand(e), newDemoCommand(e), newDoctorCommand(e),
-		newVersionCommand(e),
+		newResultCommand(e), newVersionCommand(e),
 	)
 	wrapArgs(root)
 	return root

@@ -35,6 +35,7 @@ type executor struct {
 	limits  config.Limits
 	images  image.Store
 	image   string // for formulas that name none, and items that tell no release
+	secrets secrets
 	// networks tells whether a check repository's formulas may have a network.
 	networks func(checksRepo string) bool
 }
@@ -47,11 +48,19 @@ func newExecutor(cfg config.Config, repos *repo.Cache, files *results.Files, mac
 	if err := errors.Join(local.Remove(scratch), os.MkdirAll(scratch, 0o700)); err != nil {
 		return nil, fmt.Errorf("cannot empty the scratch directory: %w: remove %s by hand", err, scratch)
 	}
+	known, err := readCheckSecrets(cfg)
+	if err != nil {
+		return nil, err
+	}
+	fetcher, err := newFetcher(cfg, scratch)
+	if err != nil {
+		return nil, err
+	}
 	return &executor{
 		repos: repos, files: files, scratch: scratch, image: cfg.Machines.Image,
 		builds: &fetch.Client{HTTP: &http.Client{Timeout: 30 * time.Minute}, From: cfg.Builds.From, Bytes: buildLimit},
-		runner: newRunner(cfg, machines),
-		holder: holder, images: images(cfg), limits: cfg.Limits,
+		runner: newRunner(cfg, machines, fetcher),
+		holder: holder, images: images(cfg), limits: cfg.Limits, secrets: known,
 		networks: func(address string) bool {
 			p, ok := packagesOf(cfg).ByChecks(address)
 			return ok && p.Network
@@ -59,7 +68,7 @@ func newExecutor(cfg config.Config, repos *repo.Cache, files *results.Files, mac
 	}, nil
 }
 
-func newRunner(cfg config.Config, machines runner.Machines) *runner.Runner {
+func newRunner(cfg config.Config, machines runner.Machines, fetcher runner.Fetcher) *runner.Runner {
 	limits := runner.Limits{Time: cfg.Limits.Time, Boot: cfg.Limits.Boot, Setup: cfg.Limits.Setup, Log: int64(cfg.Limits.Log)}
 	if cfg.Limits.Artifacts > 0 || cfg.Limits.ArtifactFiles > 0 {
 		limits.Artifacts = runner.DefaultLimits().Artifacts
@@ -70,7 +79,7 @@ func newRunner(cfg config.Config, machines runner.Machines) *runner.Runner {
 			limits.Artifacts.Files = cfg.Limits.ArtifactFiles
 		}
 	}
-	return &runner.Runner{Machines: machines, Limits: limits, ParseResults: checks.ParseResults}
+	return &runner.Runner{Machines: machines, Limits: limits, ParseResults: checks.ParseReport, Fetcher: fetcher}
 }
 
 // execute is a dispatch.Execute. Trouble of this host's own, such as a full disk,
@@ -106,7 +115,7 @@ func (x *executor) attempt(ctx context.Context, e assay.Execution, step func(con
 		var mistakes checks.Mistakes
 		return assay.Conclusion{
 			Verdict: assay.VerdictErrored, Reason: err.Error(),
-			Retry: !errors.As(err, &mistakes) && !errors.Is(err, fetch.ErrNotAllowed) && !errors.Is(err, errNotAllowed),
+			Retry: !errors.As(err, &mistakes) && !errors.Is(err, fetch.ErrNotAllowed) && !errors.Is(err, errNotAllowed) && !errors.Is(err, errFinal),
 		}, nil
 	}
 	var note string
@@ -128,7 +137,7 @@ func (x *executor) prepare(ctx context.Context, job *runner.Job, dir string) (*c
 		return nil, err
 	}
 	work := job.Trees[assay.VarWorkdir]
-	if err := x.checkout(ctx, e, e.ChecksRepo, e.ChecksCommit, path.Dir(e.Path), work); err != nil {
+	if err := x.checkout(ctx, e, e.ChecksRepo, e.ChecksCommit, checks.RootOf(e.Path), work); err != nil {
 		return nil, err
 	}
 	if e.SourceRepo != "" {
@@ -136,22 +145,48 @@ func (x *executor) prepare(ctx context.Context, job *runner.Job, dir string) (*c
 			return nil, err
 		}
 	}
+	if len(e.Needs) > 0 {
+		job.Trees[assay.VarNeeds] = filepath.Join(dir, "needs")
+		if err := x.bringNeeds(e, job.Trees[assay.VarNeeds]); err != nil {
+			return nil, err
+		}
+	}
 	if err := x.builds.All(ctx, e.Builds, job.Trees[assay.VarBuilds]); err != nil {
 		return nil, err
 	}
-	data, err := readFormula(work, path.Base(e.Path))
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the formula: %w", err)
-	}
-	formula, err := checks.Parse(e.Path, data)
+	formula, err := x.formula(work, e)
 	if err != nil {
 		return nil, err
 	}
 	if err := allowed(formula, x.limits, x.networks(e.ChecksRepo)); err != nil {
 		return nil, err
 	}
+	if job.Secrets, err = x.secrets.of(formula, e); err != nil {
+		return nil, err
+	}
+	v, ok := variantOf(formula, e)
+	if !ok {
+		return nil, fmt.Errorf("cannot run %s: %w: its formula has no such variant any more: run its checks anew, with /assay run", e.Label(), errFinal)
+	}
+	for name, value := range v.Vars {
+		if name != assay.VarArch {
+			job.Vars[name] = value
+		}
+	}
 	job.Plan, err = formula.Plan(job.Vars)
 	return formula, err
+}
+
+// formula reads the execution's formula in its check's directory.
+func (x *executor) formula(work string, e assay.Execution) (*checks.Formula, error) {
+	if e.Path == checks.ControlFile {
+		return formulaAt(work, e, x.networks(e.ChecksRepo))
+	}
+	data, err := readFormula(work, path.Base(e.Path))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the formula: %w", err)
+	}
+	return checks.Parse(e.Path, data)
 }
 
 // readFormula reads a file of a checkout, which is a stranger's: no link leads

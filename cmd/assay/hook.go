@@ -217,7 +217,8 @@ func newPreReceiveCommand(e *env) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				_, err = checks.Load(tree)
+				formulas, err := checks.Load(tree)
+				tellWarnings(e.err, formulas)
 				return err
 			}}
 			err = hook.Run(cmd.Context(), e.in, e.err)

@@ -96,3 +96,18 @@ func (k *kept) give() error {
 	fmt.Fprintln(k.env.err, "assay: it is gone")
 	return nil
 }
+
+// sayKept tells where the directory of a check is that stays on a host.
+func (s *session) sayKept(where *located) {
+	if s.options.keep.on && !s.options.vm && where.dir != "" {
+		fmt.Fprintf(s.err, "The check's directory stays until you remove it: %s\n", s.place(where))
+	}
+}
+
+// place is where a check ran, as one would copy it.
+func (s *session) place(where *located) string {
+	if s.options.ssh != "" {
+		return s.options.ssh + " " + where.dir
+	}
+	return where.dir
+}

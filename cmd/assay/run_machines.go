@@ -17,21 +17,34 @@ import (
 )
 
 // runMachines is where assay run runs.
-func runMachines(ctx context.Context, e *env, o runOptions) (runner.Machines, func() error, error) {
-	if !o.vm && o.ssh == "" {
-		return local.Machines{}, func() error { return nil }, nil
-	}
+func runMachines(ctx context.Context, cfg config.Config, log zerolog.Logger, o runOptions) (runner.Machines, func() error, error) {
+	none := func() error { return nil }
 	if o.ssh != "" {
 		options, err := sshOptions(o.ssh, o.sshKey)
-		return ssh.Machines{Options: options}, func() error { return nil }, err
+		options.Keep = o.keep.on
+		options.Program = func(arch string) (string, error) { return agentFor(cfg, arch) }
+		return ssh.Machines{Options: options}, none, err
 	}
-	log, err := newLogger(e.err, zerolog.WarnLevel.String(), "text")
-	if err != nil {
-		return nil, nil, err
+	if !o.vm {
+		return local.Machines{Keep: o.keep.on}, none, nil
 	}
-	cfg := config.Default()
 	cfg.Machines.Waiting = 0 // nobody comes after this run
 	return openMachines(ctx, cfg, log)
+}
+
+// located are machines that remember the directory of the newest one.
+type located struct {
+	runner.Machines
+	dir string // "" while none came up
+}
+
+// Boot does as runner.Machines says.
+func (l *located) Boot(ctx context.Context, spec runner.Spec) (runner.Machine, error) {
+	m, err := l.Machines.Boot(ctx, spec)
+	if err == nil {
+		l.dir = m.Dir()
+	}
+	return m, err
 }
 
 // sshOptions are for a host of the user's own, with the user's own keys.
@@ -52,17 +65,6 @@ func sshOptions(target, key string) (ssh.Options, error) {
 
 // wants tells whether a check is to run.
 func (o runOptions) wants(f *checks.Formula) bool { return o.typ == "" || f.Wants(o.typ) }
-
-// wanted names the checks that are to run.
-func (o runOptions) wanted(formulas []target) []string {
-	var names []string
-	for _, t := range formulas {
-		if o.wants(t.formula) {
-			names = append(names, t.formula.Checkname())
-		}
-	}
-	return names
-}
 
 // sayMissing tells what a formula asks of its machine where that is taken as it
 // is: nothing is installed on a host that stays.

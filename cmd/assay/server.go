@@ -20,6 +20,7 @@ import (
 
 	"github.com/assay-ci/assay"
 	"github.com/assay-ci/assay/bus"
+	"github.com/assay-ci/assay/checks"
 	"github.com/assay-ci/assay/config"
 	"github.com/assay-ci/assay/dispatch"
 	"github.com/assay-ci/assay/repo"
@@ -49,6 +50,7 @@ type server struct {
 
 	planWake   dispatch.Signal
 	reportWake dispatch.Signal
+	gateWake   dispatch.Signal
 
 	metrics *metrics
 
@@ -62,7 +64,7 @@ type machineOpener func(context.Context, config.Config, zerolog.Logger) (runner.
 // newServer opens everything, in the order in which it is needed. Close it
 // whatever Run returns.
 func newServer(ctx context.Context, cfg config.Config, log zerolog.Logger, open machineOpener) (s *server, err error) {
-	s = &server{cfg: cfg, log: log, planWake: dispatch.NewSignal(), reportWake: dispatch.NewSignal(), metrics: newMetrics()}
+	s = &server{cfg: cfg, log: log, planWake: dispatch.NewSignal(), reportWake: dispatch.NewSignal(), gateWake: dispatch.NewSignal(), metrics: newMetrics()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -185,6 +187,9 @@ func (s *server) refill(ctx context.Context) error {
 	// The line serves at once whom it sees first: what was begun before comes last.
 	slices.SortStableFunc(unfinished, func(a, b assay.Execution) int { return cmp.Compare(a.Attempt, b.Attempt) })
 	for _, e := range unfinished {
+		if e.Waits() {
+			continue // the gate's
+		}
 		if err := s.line.Publish(ctx, e); err != nil {
 			return fmt.Errorf("cannot queue execution %s: %w", e.ID, err)
 		}
@@ -207,22 +212,27 @@ func (s *server) loops() ([]func(context.Context) error, error) {
 	}
 	packages := packagesOf(s.cfg)
 	running := &dispatch.Running{}
+	ended := func() { s.reportWake.Wake(); s.gateWake.Wake() }
 	planner := &dispatch.Planner{
 		Store: s.store, Repos: repos{s.repos}, Checks: readChecks, Packages: packages, Asker: askers(forges),
 		Cancelled: func(id string) { s.line.Forget(id); running.Stop(id) },
-		Queue:     s.line, Page: s.page, Log: s.log, Wake: s.planWake, Planned: s.reportWake.Wake,
+		Queue:     s.line, Page: s.page, Log: s.log, Wake: s.planWake, Planned: ended,
 	}
 	reporter := &dispatch.Reporter{
 		Outbox: s.store, History: s.store, Refused: refused, Page: s.page, Log: s.log, Wake: s.reportWake,
 		Comments: dispatch.CommentMode(s.cfg.Comments),
+		Excerpt:  func(x assay.Execution) ([]string, error) { return excerpt(s.store.Files(), x) },
 		Forge:    func(address string) (dispatch.Forge, error) { return forges.For(address) },
 	}
 	worker := &dispatch.Worker{
 		Running: running,
 		Store:   s.store, Queue: s.line, Execute: s.metrics.counted(executor.execute),
-		Page: s.page, Log: s.log, Finished: s.reportWake.Wake, Retries: s.cfg.Limits.Retries,
+		Page: s.page, Log: s.log, Finished: ended, Retries: s.cfg.Limits.Retries,
 	}
-	loops := []func(context.Context) error{planner.Run, reporter.Run}
+	gate := &dispatch.Gate{
+		Store: s.store, Queue: s.line, Page: s.page, Log: s.log, Wake: s.gateWake, Finished: s.reportWake.Wake,
+	}
+	loops := []func(context.Context) error{planner.Run, reporter.Run, gate.Run}
 	for range s.cfg.Machines.Count {
 		loops = append(loops, worker.Run)
 	}
@@ -281,7 +291,7 @@ func (s *server) handler() (http.Handler, error) {
 	router.Handle("/metrics", s.metrics.handler()).Methods(http.MethodGet)
 	err := web.Register(router, web.Options{
 		Store: s.store, Files: pageFiles{s.store.Files(), s.store}, Log: s.log, Version: version().Version, Waits: s.line.Place,
-		Inbox: s.store, ShowBodies: s.cfg.Webhook.ShowBodies,
+		Inbox: s.store, ShowBodies: s.cfg.Webhook.ShowBodies, Schema: checks.Schema(),
 		Ping: func(ctx context.Context) error { _, err := s.store.Events(ctx, 1); return err },
 	})
 	return router, err

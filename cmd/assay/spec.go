@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -11,40 +12,72 @@ import (
 	"github.com/assay-ci/assay/runner/image"
 )
 
-// specOf is the machine that a formula asks for. note says what a person should
-// know of the choice, "" for nothing.
+// specOf is the machine that a formula asks for: for the execution's variant, if it
+// has one. note says what a person should know of the choice, "" for nothing.
 func specOf(f *checks.Formula, e assay.Execution, store image.Store, otherwise string) (spec runner.Spec, note string) {
 	env := f.Environment
 	spec = runner.Spec{
-		Execution: e.ID, Image: env.Image, Arch: e.Arch,
+		Execution: e.ID, Image: env.Image, Arch: cmp.Or(env.Arch, e.Arch),
 		CPUs: env.CPUs, Memory: env.Memory, Disk: env.Disk, Network: env.Network,
 		Environment: runner.Environment{RPM: env.RPM, Deb: env.Deb, Pip: env.Pip, Setup: env.Setup},
 	}
+	if v, ok := variantOf(f, e); ok {
+		spec.Image = cmp.Or(v.Image, env.Image)
+		if v.Arch != "" {
+			spec.Arch = v.Arch
+		}
+	}
 	if spec.Image == "" {
-		spec.Image, note = imageFor(e, store, otherwise)
+		spec.Image, note = imageFor(env, e.Item, spec.Arch, store, otherwise)
 	}
 	return spec, note
 }
 
-// imageFor follows the item, as Taskotron did: what was built for a release is
-// checked on that release, if there is an image of it.
-func imageFor(e assay.Execution, store image.Store, otherwise string) (name, note string) {
-	distro, release, ok := image.Follow(e.Item, "")
-	if !ok {
+// variantOf is the variant of a formula that an execution is for. A formula without
+// a matrix has none, and needs none.
+func variantOf(f *checks.Formula, e assay.Execution) (v checks.Variant, ok bool) {
+	for _, v := range f.Matrix {
+		if v.Name == e.Variant && (v.Arch == "" || v.Arch == e.Arch) {
+			return v, true
+		}
+	}
+	return checks.Variant{}, len(f.Matrix) == 0 && e.Variant == ""
+}
+
+// imageFor takes the image of the release that a formula asks for. Of what it says
+// nothing it follows the item, as Taskotron did: what was built for a release is
+// checked on that release, if there is an image of it. What the formula asks for by
+// itself there has to be: nothing else takes its place.
+func imageFor(env checks.Environment, item, arch string, store image.Store, otherwise string) (name, note string) {
+	distro, release, ok := image.Follow(item, "")
+	asked := env.Distro != "" || env.Release != ""
+	if env.Distro != "" && env.Distro != distro {
+		distro, release = env.Distro, ""
+	}
+	release = cmp.Or(env.Release, release)
+	switch {
+	case asked && distro == "":
+		distro = "fedora" // which Taskotron's formulas were for
+	case asked && release == "":
+		return distro, fmt.Sprintf("environment asks for %s without a release, and %s tells none: write environment: {release: …}", distro, item)
+	case !asked && !ok:
 		return otherwise, ""
 	}
-	arch := e.Arch
 	if arch == "noarch" {
 		arch = ""
 	}
 	img, err := store.For(distro, release, arch)
+	whose := fmt.Sprintf("%s is for %s %s", item, distro, release)
+	if asked {
+		whose, otherwise = fmt.Sprintf("environment asks for %s %s", distro, release), image.NameFor(distro, release, arch)
+	}
 	switch {
 	case err == nil:
 		return img.Name, ""
 	case errors.Is(err, assay.ErrNotFound):
-		return otherwise, fmt.Sprintf("%s is for %s %s, of which there is no image (see assay image pull --list): taking %s", e.Item, distro, release, otherwise)
+		return otherwise, fmt.Sprintf("%s, of which there is no image (see assay image pull --list): taking %s", whose, otherwise)
 	}
-	return otherwise, fmt.Sprintf("%s is for %s %s: %v: taking %s", e.Item, distro, release, err, otherwise)
+	return otherwise, fmt.Sprintf("%s: %v: taking %s", whose, err, otherwise)
 }
 
 // errNotAllowed tells that a formula asks for what the operator does not give.

@@ -39,16 +39,21 @@ func readChecks(tree fs.FS) ([]dispatch.Check, error) {
 	all, err := checks.LoadEach(tree)
 	var mistakes checks.Mistakes
 	if errors.As(err, &mistakes) {
-		return []dispatch.Check{{Path: ".", Name: "checks", Err: err}}, nil
+		return []dispatch.Check{{Path: ".", Dir: ".", Name: "checks", Err: err}}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	var list []dispatch.Check
 	for _, l := range all {
-		c := dispatch.Check{Path: l.Path, Name: l.Path, Err: l.Err}
-		if l.Formula != nil {
-			c.Name, c.Wants, c.Optional = l.Formula.Checkname(), l.Formula.Wants, l.Formula.Optional
+		c := dispatch.Check{Path: l.Path, Dir: checks.RootOf(l.Path), Name: l.Path, Err: l.Err}
+		if f := l.Formula; f != nil {
+			c.Name, c.Wants, c.Optional = f.Checkname(), f.Wants, f.Optional
+			c.WantsEvent, c.ByPaths = f.WantsEvent, len(f.On.Paths) > 0
+			c.Needs, c.Retries = f.Needs, f.Retries
+			for _, v := range f.Matrix {
+				c.Variants = append(c.Variants, dispatch.Variant{Name: v.Name, Arch: v.Arch})
+			}
 		}
 		list = append(list, c)
 	}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/assay-ci/assay"
+	"github.com/assay-ci/assay/checks"
+)
+
+func TestControlTree(t *testing.T) {
+	for file, want := range map[string]string{
+		"debian/tests/control": ".", "./debian/tests/control": ".", "/debian/tests/control": "/",
+		"a/b/debian/tests/control": "a/b", "/a/debian/tests//control": "/a", "../debian/tests/control": "..",
+		"xdebian/tests/control": "", "control": "", "debian/tests/control/x": "", "debian/control": "",
+	} {
+		got, ok := controlTree(file)
+		if ok != (want != "") || ok && got != want {
+			t.Errorf("%s belongs to %q, %v, want %q", file, got, ok, want)
+		}
+	}
+}
+
+// writeTree writes a source tree with two tests and a formula.
+func writeTree(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, data := range map[string]string{
+		"debian/control":       "Source: frob\n\nPackage: frob\nArchitecture: all\n",
+		"debian/tests/control": "Tests: smoke\n\nTest-Command: frob\nRestrictions: needs-internet\n",
+		"debian/tests/smoke":   "#!/bin/sh\n",
+		"greets/runtask.yml":   "name: greets\ndesc: x\nmaintainer: x\nactions: [{name: x, shell: ['true']}]\n",
+	} {
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// TestTargetsOfTree gives every test the whole tree, and every other check its
+// own directory.
+func TestTargetsOfTree(t *testing.T) {
+	dir := writeTree(t)
+	for path, want := range map[string]map[string]string{
+		dir: {"dep8.smoke": dir, "dep8.command1": dir, "greets": filepath.Join(dir, "greets")},
+		filepath.Join(dir, "debian", "tests", "control"): {"dep8.smoke": dir, "dep8.command1": dir},
+	} {
+		targets, err := readTarget(path)
+		if err != nil || len(targets) != len(want) {
+			t.Fatalf("%s: %d targets, %v", path, len(targets), err)
+		}
+		for _, it := range targets {
+			if name := it.formula.Checkname(); it.dir != want[name] {
+				t.Errorf("%s: %s runs in %q, want %q", path, name, it.dir, want[name])
+			}
+		}
+	}
+}
+
+// TestFormulaAt finds an execution's test again, and skips it where it cannot
+// have the network that it needs.
+func TestFormulaAt(t *testing.T) {
+	dir := writeTree(t)
+	e := assay.Execution{Path: checks.ControlFile, Check: "dep8.command1"}
+	for _, network := range []bool{true, false} {
+		f, err := formulaAt(dir, e, network)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.Environment.Network == "full"; got != network || (f.Skipped() == "") != network {
+			t.Errorf("allowed %v: network %q, skipped %q", network, f.Environment.Network, f.Skipped())
+		}
+	}
+	e.Check = "dep8.gone"
+	if f, err := formulaAt(dir, e, true); err == nil {
+		t.Errorf("found %v", f)
+	}
+}
