@@ -2,7 +2,6 @@ package runner
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -251,10 +250,10 @@ func (r *run) command(ctx context.Context, number int, action assay.Action, argv
 	stdout, stderr := r.log.Stream(number, StreamOut), r.log.Stream(number, StreamErr)
 	var lastOut, lastErr lastLine
 	shownOut, shownErr := r.mask.Writer(io.MultiWriter(stdout, &lastOut)), r.mask.Writer(io.MultiWriter(stderr, &lastErr))
-	argv, input := withSecrets(argv, stdin, r.Secrets, action.Env)
+	argv, input := withSecrets(inDir(action.Dir, argv), stdin, r.Secrets, action.Env)
 	exit, err := r.machine.Run(ctx, Command{
 		Argv:   argv,
-		Dir:    cmp.Or(action.Dir, r.guest(assay.VarWorkdir)),
+		Dir:    r.guest(assay.VarWorkdir),
 		Env:    append(r.env(), action.Env...),
 		Stdin:  input,
 		Stdout: io.MultiWriter(shownOut, printed),
@@ -265,6 +264,16 @@ func (r *run) command(ctx context.Context, number int, action assay.Action, argv
 		r.said = lastOut.String()
 	}
 	return exit, errors.Join(err, stdout.Close(), stderr.Close())
+}
+
+// inDir has a command start in another directory than the check's own. A shell goes
+// there, so that one that does not exist ends the command alike in every machine.
+func inDir(dir string, argv []string) []string {
+	if dir == "" {
+		return argv
+	}
+	const script = `cd -- "$1" 2>/dev/null || { echo "cannot start in $1: there is no such directory" >&2; exit 126; }; shift; exec "$@"`
+	return append([]string{"/bin/sh", "-c", script, "sh", dir}, argv...)
 }
 
 // env is what every command finds in its environment. TEST_ARTIFACTS is
