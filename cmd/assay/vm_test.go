@@ -74,7 +74,7 @@ func TestDemo(t *testing.T) {
 		`(?m)^hello-1.0-1.fc42 +\w{10} +success +\d+s +http`,
 		`(?m)^hello-1.1-1.fc42 +\w{10} +failure +\d+s +http`,
 		`(?m)^  assay/greeting: failure - 2 of 3 failed: greets-by-name, greets-with-spaces <http`,
-		"FAILED `greeting.greets-by-name`: said 'Hello, !', expected 'Hello, Ada!'",
+		`FAILED greeting\.greets-by-name: said 'Hello, !', expected 'Hello, Ada!'`,
 	} {
 		if !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("the output lacks %s", want)
