@@ -16,6 +16,7 @@ import (
 
 	"github.com/assay-ci/assay/runner"
 	"github.com/assay-ci/assay/runner/agent"
+	"github.com/assay-ci/assay/runner/resulttool"
 	"github.com/assay-ci/assay/runner/runnertest"
 	"github.com/assay-ci/assay/runner/sshconn"
 	"github.com/assay-ci/assay/runner/sshconn/sshtest"
@@ -31,6 +32,7 @@ func connect(t *testing.T, raw net.Conn, options sshconn.Options) *sshconn.Machi
 type agents struct {
 	t       *testing.T
 	dir     string
+	tools   string // what is in PATH besides the host's programs
 	direct  bool
 	serving *sync.WaitGroup
 }
@@ -39,7 +41,7 @@ func (a agents) Boot(ctx context.Context, _ runner.Spec) (runner.Machine, error)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	server, err := agent.NewServer(agent.Options{Env: os.Environ(), Dir: a.dir})
+	server, err := agent.NewServer(agent.Options{Env: resulttool.InPath(os.Environ(), a.tools), Dir: a.dir})
 	if err != nil {
 		return nil, err
 	}
@@ -48,12 +50,28 @@ func (a agents) Boot(ctx context.Context, _ runner.Spec) (runner.Machine, error)
 	return connect(a.t, client, sshconn.Options{Dir: a.dir, Direct: a.direct}), nil
 }
 
+func TestMain(m *testing.M) { runnertest.Main(m) }
+
+// tools is a directory with assay result, as the agent's own program makes one.
+func tools(t *testing.T) string {
+	t.Helper()
+	self, err := os.Executable()
+	dir := t.TempDir()
+	if err == nil {
+		err = resulttool.Link(dir, self)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // TestConformance demands the same of programs that the agent starts by itself
 // and of those that a shell starts.
 func TestConformance(t *testing.T) {
 	for name, direct := range map[string]bool{"by a shell": false, "without a shell": true} {
 		t.Run(name, func(t *testing.T) {
-			machines := agents{t: t, dir: t.TempDir(), direct: direct, serving: &sync.WaitGroup{}}
+			machines := agents{t: t, dir: t.TempDir(), tools: tools(t), direct: direct, serving: &sync.WaitGroup{}}
 			runnertest.Run(t, machines, runnertest.Options{})
 			machines.serving.Wait()
 		})
