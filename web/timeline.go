@@ -150,7 +150,7 @@ func linkSteps(entries []entry, id string, lines map[int]int64) {
 // so that what is read is what runs.
 func localCommands(e assay.Execution) string {
 	repo, source := showAddress(e.ChecksRepo).Text, showAddress(e.SourceRepo).Text
-	for _, part := range []string{repo, source, e.ChecksCommit, e.SourceCommit, e.Path, e.Item, e.Type, e.Arch} {
+	for _, part := range []string{repo, source, e.ChecksCommit, e.SourceCommit, e.Path, e.Item, e.Type, e.Arch, e.Variant} {
 		if strings.ContainsFunc(part, deceptive) || strings.ContainsRune(part, '\uFFFD') {
 			return ""
 		}
@@ -162,6 +162,11 @@ func localCommands(e assay.Execution) string {
 	run := "assay run " + quote(dir+"/"+e.Path) + " -i " + quote(e.Item) + " -t " + quote(e.Type)
 	if e.Arch != "" && e.Arch != "noarch" {
 		run += " -a " + quote(e.Arch)
+	}
+	if e.Variant != "" {
+		for choice := range strings.SplitSeq(e.Variant, ",") {
+			run += " --var " + quote(choice)
+		}
 	}
 	commands := cloneCommands(repo, e.ChecksCommit, dir)
 	if source != "" {

@@ -92,6 +92,10 @@ func TestLocalCommands(t *testing.T) {
 	if diff := cmp.Diff(want, localCommands(e)); diff != "" {
 		t.Error(diff)
 	}
+	e.Variant = "image=fedora-42,python=3.12 $(id)"
+	if got := localCommands(e); !strings.Contains(got, " -a x86_64 --var image=fedora-42 --var 'python=3.12 $(id)' --sources") {
+		t.Errorf("of a variant:\n%s", got)
+	}
 	for _, item := range []string{"a\nrm -rf ~", "a\x1b[2K", "a\u202eb", "a\uFFFDb", ""} {
 		e.Item = item
 		if got := localCommands(e); got != "" {
