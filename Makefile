@@ -14,7 +14,7 @@ demo: setup build ## see the whole product work, on this machine, with real part
 
 .PHONY: test
 test: setup-test build image lint ## run every test, on real virtual machines too
-	$(GO) test -race -shuffle=on -timeout 20m -p 2 ./...
+	$(GO) test -race -shuffle=on -timeout 24m -p 2 ./...
 
 .PHONY: build
 build: ## build assay and the guest's agent into bin/
