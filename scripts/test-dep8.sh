@@ -165,7 +165,7 @@ peer() {
     rm -rf "$out"
     begin=$(date +%s.%N)
     code=0
-    timeout -k 60 "$deadline" autopkgtest --output-dir "$out" --timeout-factor "${DEP8_PEER_PATIENCE:-3}" \
+    timeout -k 60 "$deadline" autopkgtest --no-built-binaries --output-dir "$out" --timeout-factor "${DEP8_PEER_PATIENCE:-3}" \
         --setup-commands "echo 'Acquire::http::Proxy \"http://10.0.2.2:$port\";' >/etc/apt/apt.conf.d/01proxy; sed -i s,https://,http://, /etc/apt/sources.list; apt-get -q update" \
         "$2" -- qemu --cpus 1 --ram-size 1024 --timeout-reboot 900 --qemu-architecture x86_64 --boot none \
         --user root --password root --qemu-command "$dir/peer-qemu" "$dir/peer.qcow2" >"$out.log" 2>&1 || code=$?
