@@ -12,6 +12,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+
+	"github.com/assay-ci/assay/internal/filelock"
 )
 
 // Cache keeps downloads on the disk, for all processes that share its directory.
@@ -83,7 +85,7 @@ func (c *Cache) Have(ctx context.Context, web *Web, want Want, dir *os.Root, nam
 var errSpoilt = errors.New("the kept copy is damaged")
 
 func (c *Cache) have(ctx context.Context, web *Web, want Want, e entry, dir *os.Root, name string, tell *Teller) (int64, error) {
-	unlock, err := lock(ctx, e.lock, func() { tell.Line("waiting: %s is being downloaded already", want.Name) })
+	unlock, err := filelock.Wait(ctx, e.lock, func() { tell.Line("waiting: %s is being downloaded already", want.Name) })
 	if err != nil {
 		return 0, err
 	}
@@ -147,7 +149,7 @@ func publish(e entry, fresh note) error {
 
 // remove takes an entry away, half ones too.
 func (c *Cache) remove(ctx context.Context, e entry) error {
-	unlock, err := lock(ctx, e.lock, func() {})
+	unlock, err := filelock.Wait(ctx, e.lock, func() {})
 	if err != nil {
 		return err
 	}

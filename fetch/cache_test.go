@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/assay-ci/assay"
+	"github.com/assay-ci/assay/internal/filelock"
 )
 
 // fixed serves one file with an entity tag and counts what it sends.
@@ -254,7 +255,7 @@ func TestTrim(t *testing.T) {
 	if err := os.Chtimes(entries[0].part, time.Unix(1, 0), time.Unix(1, 0)); err != nil {
 		t.Fatal(err)
 	}
-	unlock, err := tryLock(entries[1].lock) // somebody is at it
+	unlock, err := filelock.Try(entries[1].lock) // somebody is at it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,17 +277,17 @@ func TestTrim(t *testing.T) {
 // A lock that another process has is waited for; a kill gives it back.
 func TestLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	unlock, err := tryLock(path)
+	unlock, err := filelock.Try(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tryLock(path); !errors.Is(err, errLocked) {
+	if _, err := filelock.Try(path); !errors.Is(err, filelock.ErrHeld) {
 		t.Errorf("taken twice: %v", err)
 	}
 	waiting := make(chan struct{})
 	done := make(chan error)
 	go func() {
-		second, err := lock(t.Context(), path, func() { close(waiting) })
+		second, err := filelock.Wait(t.Context(), path, func() { close(waiting) })
 		if err == nil {
 			second()
 		}
@@ -297,13 +298,13 @@ func TestLock(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	unlock, err = tryLock(path)
+	unlock, err = filelock.Try(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unlock()
 	ctx, cancel := context.WithCancel(t.Context())
-	if _, err := lock(ctx, path, cancel); !errors.Is(err, context.Canceled) {
+	if _, err := filelock.Wait(ctx, path, cancel); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/assay-ci/assay/internal/filelock"
 )
 
 // touch marks an entry as used.
@@ -36,8 +38,8 @@ func (c *Cache) Trim() error {
 	if err := os.MkdirAll(filepath.Join(c.Dir, "locks"), 0o700); err != nil {
 		return fmt.Errorf("cannot make the download cache: %w", err)
 	}
-	unlock, err := tryLock(filepath.Join(c.Dir, "locks", "trim"))
-	if errors.Is(err, errLocked) {
+	unlock, err := filelock.Try(filepath.Join(c.Dir, "locks", "trim"))
+	if errors.Is(err, filelock.ErrHeld) {
 		return nil
 	}
 	if err != nil {
@@ -110,8 +112,8 @@ func (c *Cache) drop(base string) error {
 	if len(key) < 3 {
 		return nil // not ours
 	}
-	unlock, err := tryLock(c.lockOf(key))
-	if errors.Is(err, errLocked) {
+	unlock, err := filelock.Try(c.lockOf(key))
+	if errors.Is(err, filelock.ErrHeld) {
 		return nil
 	}
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/assay-ci/assay/runner/filelock"
+	"github.com/assay-ci/assay/internal/filelock"
 )
 
 // PullOptions say what to download. Either Ref or URL is given, and with a URL

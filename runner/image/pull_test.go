@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/assay-ci/assay/runner/filelock"
+	"github.com/assay-ci/assay/internal/filelock"
 )
 
 // mirror is a download server that answers as real ones do, and cuts

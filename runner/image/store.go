@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/assay-ci/assay"
-	"github.com/assay-ci/assay/runner/filelock"
+	"github.com/assay-ci/assay/internal/filelock"
 )
 
 // Store is a directory of images. Any number of processes may use it at the

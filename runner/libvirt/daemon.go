@@ -15,7 +15,7 @@ import (
 
 	lv "github.com/digitalocean/go-libvirt"
 
-	"github.com/assay-ci/assay/runner/filelock"
+	"github.com/assay-ci/assay/internal/filelock"
 )
 
 // The addresses of the QEMU driver (libvirt.org, "Connection URIs").

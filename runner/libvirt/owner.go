@@ -12,7 +12,7 @@ import (
 	"regexp"
 	"syscall"
 
-	"github.com/assay-ci/assay/runner/filelock"
+	"github.com/assay-ci/assay/internal/filelock"
 )
 
 // Names of what lies in the run directory and in the overlay directory. Both

@@ -12,8 +12,8 @@ import (
 	lv "github.com/digitalocean/go-libvirt"
 	"github.com/google/uuid"
 
+	"github.com/assay-ci/assay/internal/filelock"
 	"github.com/assay-ci/assay/runner/attach"
-	"github.com/assay-ci/assay/runner/filelock"
 )
 
 // Reaped is one thing that a reaper destroyed or removed.

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/assay-ci/assay"
-	"github.com/assay-ci/assay/runner/filelock"
+	"github.com/assay-ci/assay/internal/filelock"
 )
 
 // Store is a directory of templates. Any number of processes may use it at the
