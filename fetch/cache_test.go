@@ -274,41 +274,6 @@ func TestTrim(t *testing.T) {
 	}
 }
 
-// A lock that another process has is waited for; a kill gives it back.
-func TestLock(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "lock")
-	unlock, err := filelock.Try(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := filelock.Try(path); !errors.Is(err, filelock.ErrHeld) {
-		t.Errorf("taken twice: %v", err)
-	}
-	waiting := make(chan struct{})
-	done := make(chan error)
-	go func() {
-		second, err := filelock.Wait(t.Context(), path, func() { close(waiting) })
-		if err == nil {
-			second()
-		}
-		done <- err
-	}()
-	<-waiting
-	unlock()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	unlock, err = filelock.Try(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unlock()
-	ctx, cancel := context.WithCancel(t.Context())
-	if _, err := filelock.Wait(ctx, path, cancel); !errors.Is(err, context.Canceled) {
-		t.Errorf("%v", err)
-	}
-}
-
 func TestProgress(t *testing.T) {
 	now := time.Unix(0, 0)
 	var lines []string
