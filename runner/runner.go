@@ -89,6 +89,9 @@ type Job struct {
 	Trees     map[string]string // host directories by the variable that names them in the machine
 	Log       io.Writer         // gets the log's lines
 	Artifacts string            // host directory for what the check leaves, which exists and is empty
+	// Scratch is a host directory for downloads on their way into the machine; ""
+	// for the system's. What a killed process left there is for its owner to remove.
+	Scratch string
 	// Secrets are values by the names of the variables that commands find them in.
 	// They are hidden in the log, the reason and the results; artifacts are the
 	// check's own. See Mask.

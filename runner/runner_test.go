@@ -344,3 +344,31 @@ func (m noMachines) Boot(context.Context, runner.Spec) (runner.Machine, error) {
 	m.t.Error("a machine was asked for")
 	return nil, errors.New("no machines")
 }
+
+// TestDownloadsLieInScratch has what a kill would leave lie where its owner looks.
+func TestDownloadsLieInScratch(t *testing.T) {
+	scratch, seen := t.TempDir(), ""
+	r := &runner.Runner{Machines: &fake.Machines{Parent: t.TempDir()}, Fetcher: fetchFunc(func(dir string) error {
+		seen = dir
+		return os.WriteFile(filepath.Join(dir, "x.rpm"), []byte("x"), 0o644)
+	})}
+	c, err := r.Run(t.Context(), runner.Job{
+		Log: &bytes.Buffer{}, Artifacts: t.TempDir(), Scratch: scratch,
+		Plan: assay.Plan{Check: "c", Steps: []assay.Step{{Name: "get", Resolve: func(vars assay.Vars) (assay.Action, error) {
+			return assay.Action{Fetch: &assay.Fetch{Dir: vars[assay.VarWorkdir].(string)}}, nil
+		}}, shell("look", "test -f x.rpm")}},
+	})
+	if err != nil || c.Verdict != assay.VerdictPassed || filepath.Dir(seen) != scratch {
+		t.Errorf("got %+v, %v; downloaded into %s", c, err, seen)
+	}
+	if left, err := os.ReadDir(scratch); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// fetchFunc downloads by calling itself.
+type fetchFunc func(dir string) error
+
+func (f fetchFunc) Fetch(_ context.Context, _ assay.Fetch, dir string, _ func(string)) (any, error) {
+	return nil, f(dir)
+}

@@ -56,7 +56,7 @@ func (r *run) steps(ctx context.Context) error {
 	var failed error
 	for i, step := range r.Plan.Steps {
 		if !runs(step.If, failed) {
-			if step.If == assay.IfFailed || failed == nil {
+			if failed == nil { // it waits for a failure
 				r.log.Say(i+1, "step %d: %s (%s): skipped, no step has failed", i+1, step.Name, step.Directive)
 			}
 			continue

@@ -28,7 +28,7 @@ func (r *run) fetch(ctx context.Context, number int, step assay.Step, f *assay.F
 	if r.fetcher == nil {
 		return &stepError{step, number, "cannot be run: nothing is downloaded here"}
 	}
-	dir, err := os.MkdirTemp("", "assay-fetch-")
+	dir, err := os.MkdirTemp(r.Scratch, "assay-fetch-")
 	if err != nil {
 		return &infraError{fmt.Errorf("cannot make a directory for downloads: %w", err)}
 	}

@@ -103,7 +103,7 @@ func (x *executor) attempt(ctx context.Context, e assay.Execution, step func(con
 		return assay.Conclusion{}, err
 	}
 	defer log.Close()
-	job := runner.Job{Execution: e, Log: log, Step: step, Vars: itemVars(e)}
+	job := runner.Job{Execution: e, Log: log, Step: step, Vars: itemVars(e), Scratch: dir}
 	job.Keep = func(c assay.Conclusion, m runner.Machine) bool { return x.holder.Keep(e.ID, c, m) }
 	job.Console = func(b []byte) error { return x.files.SaveConsole(e.ID, e.Attempt, b) }
 	formula, err := x.prepare(ctx, &job, dir)
