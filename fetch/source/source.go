@@ -67,7 +67,8 @@ func New(c Config) *Source {
 
 // Fetch is runner.Fetcher's. The value is what COMPAT.md 1.1 says of the
 // directive: downloaded_rpms, downloaded_logs and log_errors, downloaded_files,
-// or repositories by name and architecture.
+// or repositories by name and architecture. After an error none of its files is in
+// dir, whichever of them were downloaded before it.
 func (s *Source) Fetch(ctx context.Context, f assay.Fetch, dir string, say func(line string)) (any, error) {
 	j := &job{Source: s, fetch: f, tell: &fetch.Teller{Say: say}}
 	root, err := os.OpenRoot(dir)
@@ -82,6 +83,9 @@ func (s *Source) Fetch(ctx context.Context, f assay.Fetch, dir string, say func(
 	}
 	j.cache = cache
 	value, err := j.run(ctx)
+	if err != nil {
+		j.undo()
+	}
 	if err := done(); err != nil {
 		j.tell.Line("%v", err) // which is no trouble of the step's
 	}
@@ -108,6 +112,9 @@ type job struct {
 	cache *fetch.Cache
 	tell  *fetch.Teller
 	taken atomic.Int64 // bytes so far
+
+	mu     sync.Mutex // held for placed
+	placed []string   // names of the files in dir
 }
 
 func (j *job) run(ctx context.Context) (any, error) {
@@ -244,10 +251,25 @@ func (j *job) one(ctx context.Context, web *fetch.Web, f file) error {
 		return j.tooMuch()
 	}
 	n, err := j.cache.Have(ctx, web, f.want, j.dir, f.name, j.tell)
-	if err == nil && j.taken.Add(n) > j.config.Bytes {
-		err = j.tooMuch()
+	if err != nil {
+		return err
 	}
-	return err
+	j.mu.Lock()
+	j.placed = append(j.placed, f.name)
+	j.mu.Unlock()
+	if j.taken.Add(n) > j.config.Bytes {
+		return j.tooMuch()
+	}
+	return nil
+}
+
+// undo removes the files of a step that failed. Its downloads have ended.
+func (j *job) undo() {
+	for _, name := range j.placed {
+		if err := j.dir.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			j.tell.Line("cannot remove %q, which the step leaves: %v", name, err)
+		}
+	}
 }
 
 // paths are files as the machine will see them, sorted.

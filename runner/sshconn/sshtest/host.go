@@ -23,6 +23,7 @@ type Host struct {
 	Dir      string        // of all that is the host's; its user's is SSH
 	SSH      string        // directory of keys with which its user can log in, and of known hosts
 	Tmp      string        // TMPDIR of those who log in
+	Home     string        // their HOME, with nothing in it: a shell reads no start-up files of whoever runs the test
 	User     string        // who logs in: whoever runs the test
 	Address  string        // "127.0.0.1:PORT"
 	Key      ssh.PublicKey // the host's
@@ -39,8 +40,8 @@ type Host struct {
 func NewHost(t *testing.T, lines ...string) *Host {
 	t.Helper()
 	h := &Host{t: t, Dir: t.TempDir(), User: ownName(t), serving: map[*exec.Cmd]bool{}}
-	h.Tmp, h.SSH = filepath.Join(h.Dir, "tmp"), filepath.Join(h.Dir, "ssh")
-	for _, dir := range []string{h.Tmp, h.SSH} {
+	h.Tmp, h.Home, h.SSH = filepath.Join(h.Dir, "tmp"), filepath.Join(h.Dir, "home"), filepath.Join(h.Dir, "ssh")
+	for _, dir := range []string{h.Tmp, h.Home, h.SSH} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +50,7 @@ func NewHost(t *testing.T, lines ...string) *Host {
 	allowed := WriteKey(t, filepath.Join(h.SSH, "id_ed25519"), "").PublicKey()
 	h.Write("authorized_keys", string(ssh.MarshalAuthorizedKey(allowed)))
 	h.Write("sshd_config", strings.Join(append(lines,
-		"HostKey "+h.Dir+"/host_key", "AuthorizedKeysFile "+h.Dir+"/authorized_keys", "SetEnv TMPDIR="+h.Tmp,
+		"HostKey "+h.Dir+"/host_key", "AuthorizedKeysFile "+h.Dir+"/authorized_keys", "SetEnv TMPDIR="+h.Tmp+" HOME="+h.Home,
 		"StrictModes no", "UsePAM no", "PasswordAuthentication no", "KbdInteractiveAuthentication no",
 		"PermitRootLogin prohibit-password", "UseDNS no", "PidFile none", "LogLevel VERBOSE", ""), "\n"))
 	h.start()
