@@ -102,3 +102,114 @@ func TestScriptLook(t *testing.T) {
 		t.Error("a package that was built is not seen")
 	}
 }
+
+// TestScriptSetup installs with an apt-get that says what is in files: it fails for
+// a dependency whose file is there, with the file's text.
+func TestScriptSetup(t *testing.T) {
+	const (
+		away = "E: Failed to fetch http://mirror.example/x.deb  Could not connect"
+		none = "E: Unable to locate package"
+	)
+	for name, c := range map[string]struct {
+		own, others, skippable string
+		says                   map[string]string
+		exit, asked            int
+		left                   string // name and first line of what is left in the state
+	}{
+		"installs":               {"frob (= 1)", "make, gcc", "no", nil, 0, 1, ""},
+		"nothing to install":     {"", "", "no", nil, 0, 0, ""},
+		"no such package":        {"", "make", "no", map[string]string{"make": none}, 1, 1, ""},
+		"to be skipped":          {"", "make", "yes", map[string]string{"make": none}, 0, 1, "uninstallable " + none},
+		"own is not there yet":   {"frob (= 1)", "make", "no", map[string]string{"frob": none}, 0, 2, "missing " + none},
+		"own and another":        {"frob (= 1)", "make", "no", map[string]string{"frob": none, "make": none}, 1, 2, ""},
+		"the mirror is away":     {"", "make", "no", map[string]string{"make": away}, 75, 4, ""},
+		"away, not skipped":      {"", "make", "yes", map[string]string{"make": away}, 75, 4, ""},
+		"away, not missing":      {"frob (= 1)", "make", "no", map[string]string{"frob": away}, 75, 4, ""},
+		"away for what is added": {"frob (= 1)", "make", "no", map[string]string{"frob": none, "make": away}, 75, 5, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &setupRun{t: t, dir: t.TempDir()}
+			for _, program := range []string{"id", "useradd", "sleep"} {
+				s.program(program, "exit 0")
+			}
+			s.program("apt-get", `echo "$*" >>"$SAYS/asked"
+for d in "$SAYS"/says-*; do
+	[ -e "$d" ] || continue
+	case "$*" in *"${d##*says-}"*) cat "$d"; exit 100 ;; esac
+done`)
+			for dependency, says := range c.says {
+				s.write("says-"+dependency, says+"\n")
+			}
+			script := setupScript(&debTest{depends: dependencies(c.own, c.others), restricts: skippable(c.skippable)}, false)
+			exit := s.run(script)
+			asked, _ := os.ReadFile(filepath.Join(s.dir, "asked"))
+			if n := strings.Count(string(asked), "\n"); exit != c.exit || n != c.asked {
+				t.Errorf("exit %d, asked %d times, want %d and %d:\n%s", exit, n, c.exit, c.asked, asked)
+			}
+			if left := s.left(); exit == 0 && left != c.left {
+				t.Errorf("left %q, want %q", left, c.left)
+			}
+		})
+	}
+}
+
+func dependencies(own, others string) []dependency {
+	var list []dependency
+	for text := range strings.SplitSeq(others, ", ") {
+		if text != "" {
+			list = append(list, dependency{text: text})
+		}
+	}
+	if own != "" {
+		list = append(list, dependency{text: own, own: true})
+	}
+	return list
+}
+
+func skippable(yes string) []string {
+	if yes == "yes" {
+		return []string{"skip-not-installable"}
+	}
+	return nil
+}
+
+// setupRun runs a set-up script with its own programs and its own state.
+type setupRun struct {
+	t   *testing.T
+	dir string
+}
+
+func (s *setupRun) write(name, text string) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *setupRun) program(name, body string) { s.write(name, "#!/bin/sh\n"+body+"\n") }
+
+func (s *setupRun) run(script string) (exit int) {
+	s.t.Helper()
+	const state = "state=/var/lib/assay-dep8\n"
+	if !strings.Contains(script, state) {
+		s.t.Fatal("the script keeps its state elsewhere")
+	}
+	cmd := exec.Command("/bin/sh", "-e", "-c", strings.Replace(script, state, "state="+s.dir+"/state\n", 1))
+	cmd.Env = []string{"PATH=" + s.dir + ":/usr/bin:/bin", "SAYS=" + s.dir, "LC_ALL=C"}
+	out, err := cmd.CombinedOutput()
+	if err != nil && cmd.ProcessState.ExitCode() < 0 {
+		s.t.Fatalf("%v: %s", err, out)
+	}
+	return cmd.ProcessState.ExitCode()
+}
+
+// left is the state's file that decides about the test, with its first line.
+func (s *setupRun) left() string {
+	for _, name := range []string{"missing", "uninstallable"} {
+		if data, err := os.ReadFile(filepath.Join(s.dir, "state", name)); err == nil {
+			first, _, _ := strings.Cut(string(data), "\n")
+			return name + " " + first
+		}
+	}
+	return ""
+}

@@ -8,7 +8,8 @@ mkdir -p "$state"
 : >"$state/template"
 id dep8 >/dev/null 2>&1 || useradd --create-home --shell /bin/bash dep8
 
-# A mirror that gives out is asked again; what cannot be installed is not.
+# A mirror that gives out is asked again, and is nobody's fault in the end (75,
+# EX_TEMPFAIL of sysexits.h); what cannot be installed is not asked for again.
 satisfy() {
 	[ -n "$*" ] || return 0
 	for pause in 5 20 60 0; do
@@ -17,10 +18,10 @@ satisfy() {
 			return 0
 		fi
 		cat "$state/said"
-		grep -q -e 'Failed to fetch' -e 'Temporary failure' -e 'Could not connect' -e 'Connection failed' "$state/said" || return 1
+		grep -q -e 'Failed to fetch' -e 'Temporary failure' -e 'Could not connect' -e 'Unable to connect' -e 'Connection failed' "$state/said" || return 1
 		sleep "$pause"
 	done
-	return 1
+	exit 75
 }
 
 both() { # the arguments that are not empty

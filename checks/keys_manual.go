@@ -81,7 +81,7 @@ func environmentManuals() map[string]keyManual {
 		"environment.rpm":     {text: "What dnf installs: packages, files, patterns.", shape: shapeOneOrMore(shapeFilled())},
 		"environment.deb":     {text: "What apt installs: NAME, NAME:ARCH, NAME=VERSION or NAME/RELEASE.", shape: shapeOneOrMore(shapeFilled())},
 		"environment.pip":     {text: "What pip installs: NAME, NAME[EXTRA], NAME==VERSION and the like.", shape: shapeOneOrMore(shapeFilled())},
-		"environment.setup":   {text: "Commands for /bin/sh that run in order when all packages are installed. They belong to the template: no variables are substituted.", shape: shapeOneOrMore(shapeFilled())},
+		"environment.setup":   {text: "Commands for /bin/sh that run in order when all packages are installed. They belong to the template: no variables are substituted. One that exits with 75 (EX_TEMPFAIL) asks for another attempt; any other status but 0 fails the check.", shape: shapeOneOrMore(shapeFilled())},
 		"environment.network": {text: "The machine's network. full needs the operator's leave.", shape: shapeWords("none", "full"), otherwise: "none"},
 		"environment.machine": {text: "Where Taskotron's formulas have distro, release and arch."},
 	}

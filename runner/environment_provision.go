@@ -42,7 +42,8 @@ type ProvisionOptions struct {
 // and so does anything unknown. The formula's are: packages, versions or
 // dependencies that do not exist, packages that do not install or build, a full
 // disk, and every end but a good one of its own set-up commands, that of the time
-// for them included.
+// for them included; but not the exit status 75 (EX_TEMPFAIL of sysexits.h), with
+// which a set-up command says that it is worth another attempt.
 type ProvisionError struct {
 	Step    string // what was being done: "apt-get install hello"
 	Exit    int    // its exit status, -1 when it has none
@@ -191,6 +192,9 @@ func (p *provision) run(ctx context.Context, step envStep) (string, error) {
 // failure is the error for a step that failed.
 func (s envStep) failure(exit int, output string) *ProvisionError {
 	e := &ProvisionError{Step: s.name, Exit: exit, Mistake: s.kind.isMistake(output), Output: lastOf(output, maxSaid)}
+	if s.kind == kindSetup && exit == exitTempFail {
+		e.Mistake = false
+	}
 	trouble, mistakes := s.kind.signs()
 	if e.Mistake {
 		trouble = mistakes
@@ -198,6 +202,9 @@ func (s envStep) failure(exit int, output string) *ProvisionError {
 	e.reason = tellingLine(output, trouble)
 	return e
 }
+
+// exitTempFail is EX_TEMPFAIL of sysexits.h: "try again later".
+const exitTempFail = 75
 
 // aptUnreached is what an apt-get says that goes on with old or missing indices.
 const aptUnreached = "Some index files failed to download"

@@ -354,6 +354,13 @@ func TestSetupThatFails(t *testing.T) {
 	}
 }
 
+// 75 is a set-up command's own word that nobody is to blame, and no other step's.
+func TestSetupThatIsWorthAnotherAttempt(t *testing.T) {
+	g := newGuestFS(t, debianPrograms())
+	_, err := provisionIn(t, g, Environment{Setup: []string{"echo the mirror is away; exit 75"}}, ProvisionOptions{})
+	wantProvisionError(t, err, false, "exited with 75: the mirror is away")
+}
+
 // dying is a machine that dies at a step whose script holds a text.
 type dying struct {
 	*guestFS

@@ -120,11 +120,16 @@ peer_tools() {
 peer_image() {
     image=$dir/peer.qcow2
     # autopkgtest splits what it hands to QEMU at spaces, and a kernel's command
-    # line has one.
+    # line has one; and it asks for KVM wherever there is a /dev/kvm, whether or not
+    # that works.
     accel="-machine pc,accel=tcg -cpu max"
     [ -z "${DEP8_PEER_KVM:-}" ] || accel="-machine pc,accel=kvm -cpu host"
     cat >"$dir/peer-qemu" <<QEMU
 #!/bin/sh
+for arg do
+    shift
+    [ "\$arg" = -enable-kvm ] || set -- "\$@" "\$arg"
+done
 exec qemu-system-x86_64 $accel "\$@" -kernel $dir/peer.vmlinuz -initrd $dir/peer.initrd -append "root=/dev/vda rw console=ttyS0"
 QEMU
     chmod +x "$dir/peer-qemu"
@@ -152,9 +157,21 @@ QEMU
 # peer_proxy starts a proxy for apt: machines may reach nothing but this host.
 peer_proxy() {
     [ -z "${proxy:-}" ] || return 0
-    mkdir -p "$dir/proxy/cache" "$dir/proxy/log"
+    etc=$dir/proxy/etc
+    mkdir -p "$etc" "$dir/proxy/cache" "$dir/proxy/log"
     port=${DEP8_PROXY_PORT:-3143}
-    apt-cacher-ng -c /etc/apt-cacher-ng ForeGround=1 Port="$port" BindAddress=127.0.0.1 CacheDir="$dir/proxy/cache" LogDir="$dir/proxy/log" SocketPath="$dir/proxy/socket" PidFile="$dir/proxy/pid" >"$dir/proxy/out" 2>&1 &
+    # The host's own settings send Debian's mirrors to backends that may be none.
+    cat >"$etc/acng.conf" <<CONF
+CacheDir: $dir/proxy/cache
+LogDir: $dir/proxy/log
+SocketPath: $dir/proxy/socket
+PidFile: $dir/proxy/pid
+SupportDir: /usr/lib/apt-cacher-ng
+BindAddress: 127.0.0.1
+Port: $port
+ForeGround: 1
+CONF
+    apt-cacher-ng -c "$etc" >"$dir/proxy/out" 2>&1 &
     proxy=$!
     trap 'kill "$proxy" 2>/dev/null || :' EXIT
     trap 'exit 130' HUP INT TERM
