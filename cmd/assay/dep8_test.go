@@ -3,6 +3,8 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/assay-ci/assay"
@@ -60,6 +62,44 @@ func TestTargetsOfTree(t *testing.T) {
 				t.Errorf("%s: %s runs in %q, want %q", path, name, it.dir, want[name])
 			}
 		}
+	}
+}
+
+// TestChoose keeps the checks that are named, and says what there is.
+func TestChoose(t *testing.T) {
+	dir := writeTree(t)
+	all, err := readTarget(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for only, want := range map[string]string{
+		"":                     "dep8.command1 dep8.smoke greets",
+		"dep8.smoke":           "dep8.smoke",
+		"smoke":                "dep8.smoke",
+		"greets dep8.smoke":    "dep8.smoke greets",
+		"dep8.*":               "dep8.command1 dep8.smoke",
+		"gree?s":               "greets",
+		"greets greets":        "greets",
+		"smok":                 `cannot find a check called "smok" below x: there are `,
+		"greets [":             `cannot find a check called "[" below x: there are `,
+		"dep8.smoke dep8.none": `cannot find a check called "dep8.none" below x: there are `,
+	} {
+		kept, err := choose(all, strings.Fields(only), "x")
+		var names []string
+		for _, k := range kept {
+			names = append(names, k.formula.Checkname())
+		}
+		slices.Sort(names)
+		got := strings.Join(names, " ")
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want && (err == nil || !strings.HasPrefix(got, want) || !strings.Contains(got, "greets")) {
+			t.Errorf("%q keeps %q, want %q", only, got, want)
+		}
+	}
+	if _, err := choose(nil, []string{"x"}, "y"); err == nil || !strings.HasSuffix(err.Error(), "below y: there is none") {
+		t.Error(err)
 	}
 }
 

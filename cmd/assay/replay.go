@@ -56,7 +56,7 @@ func (o runOptions) checkReplay(cmd *cobra.Command) error {
 		}
 		return nil
 	}
-	if name := given("item", "type", "arch", "var", "uuid"); name != "" {
+	if name := given("check", "item", "type", "arch", "var", "uuid"); name != "" {
 		return usagef(cmd, "--%s and --from exclude each other: a replay has those of its execution", name)
 	}
 	if o.from.server == "" && o.from.data == "" && !strings.Contains(o.from.execution, "/executions/") {

@@ -14,6 +14,7 @@ import (
 // runOptions are the flags of assay run.
 type runOptions struct {
 	item, typ, arch string
+	only            []string // checks' names or patterns
 	uuid            string
 	local, vm       bool
 	ssh, sshKey     string
@@ -36,6 +37,7 @@ func newRunCommand(e *env) *cobra.Command {
 		Example: `  assay run greets/runtask.yml -i hello-1.0-1 -t koji_build --sources ~/src/hello
   assay run checks/ -i hello-1.0-1 -t koji_build --vm
   assay run greets -i hello-1.0-1 -t koji_build --vm --keep=30m
+  assay run ~/src/hello --check dep8.smoke --vm
   assay run greets -i hello-1.0-1 -t koji_build --ssh me@devel.example.org:2222
   assay run greets -i hello-1.0-1 -t koji_build --var python=3.12 --results-dir out
   assay run --from 0198c0de-0000-7000-8000-000000000001 --server https://ci.example.org`,
@@ -70,6 +72,9 @@ The item is what the check looks at, the type says what kind of thing that is:
 koji_build (a build's name-version-release), dist_git_commit, pull_request, ….
 --sources stands for the package's source, ${sources} in the formula.
 
+Of several checks, --check NAME runs those of that name, with its namespace or
+without; * and ? stand for what they do in a shell.
+
 A check with a matrix runs for each of its variants, one after the other; --var
 NAME=VALUE runs those that have that value. --var also gives package.
 
@@ -103,6 +108,9 @@ func runChecks(ctx context.Context, e *env, target string, o runOptions) error {
 	formulas, err := readTarget(target)
 	if err != nil {
 		return err
+	}
+	if formulas, err = choose(formulas, o.only, target); err != nil {
+		return &exitError{exitUsage, err}
 	}
 	errands, err := planErrands(formulas, o)
 	if err != nil {
