@@ -93,6 +93,10 @@ ours() {
     code=0
     timeout -k 60 "$deadline" "$assay" run --vm "$3" --results-dir "$results" >"$results.log" 2>&1 || code=$?
     [ "$code" -le 1 ] || { tail -n 5 "$results.log" >&2; say "$2: assay run ended with $code; see $results.log"; return 1; }
+    if [ "$1" = first ] && ! grep -q 'boot: template: ready' "$results.log"; then
+        say "$2: its template was there already, which is no first run: see assay template remove"
+        return 1
+    fi
     python3 - "$results" "$1" "$2" "$(version "$3")" "$(since "$begin")" <<'PY' | keep "$1" "$2"
 import glob, json, os, sys
 results, who, package, version, seconds = sys.argv[1:]
@@ -183,7 +187,7 @@ peer() {
     begin=$(date +%s.%N)
     code=0
     timeout -k 60 "$deadline" autopkgtest --no-built-binaries --output-dir "$out" --timeout-factor "${DEP8_PEER_PATIENCE:-3}" \
-        --setup-commands "echo 'Acquire::http::Proxy \"http://10.0.2.2:$port\";' >/etc/apt/apt.conf.d/01proxy; sed -i s,https://,http://, /etc/apt/sources.list; apt-get -q update" \
+        --setup-commands "echo 'Acquire::http::Proxy \"http://10.0.2.2:$port\";' >/etc/apt/apt.conf.d/01proxy; sed -i -e s,https://,http://, -e /^deb-src/d -e 's/ main .*/ main/' /etc/apt/sources.list; apt-get -q update" \
         "$2" -- qemu --cpus 1 --ram-size 1024 --timeout-reboot 900 --qemu-architecture x86_64 --boot none \
         --user root --password root --qemu-command "$dir/peer-qemu" "$dir/peer.qcow2" >"$out.log" 2>&1 || code=$?
     case $code in 0 | 2 | 4 | 6 | 8 | 12 | 14) ;; *) tail -n 5 "$out.log" >&2; say "$1: autopkgtest ended with $code; see $out.log"; return 1 ;; esac
