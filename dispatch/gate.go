@@ -93,27 +93,44 @@ func (g *Gate) decide(ctx context.Context, x assay.Execution) error {
 	return nil
 }
 
-// verdict is what becomes of an execution whose needs have ended: met tells that
-// it may run; idle that it may not, because there was nothing to run the others on,
-// which is nobody's trouble.
+// verdict is what becomes of an execution whose needs have ended; see Unmet.
 func (g *Gate) verdict(ctx context.Context, x assay.Execution) (c assay.Conclusion, met, idle bool, err error) {
-	var bad []string
-	c.Verdict, idle = assay.VerdictSkipped, true
+	var ended []assay.Execution
+	var gone []string
 	for _, need := range x.Needs {
 		needed, err := g.Store.Execution(ctx, need.Execution)
 		switch {
 		case errors.Is(err, assay.ErrNotFound):
-			c.Verdict, idle = assay.VerdictErrored, false
-			bad = append(bad, fmt.Sprintf("%s, which is not kept any more: run it again", need.Check))
+			gone = append(gone, need.Check)
 		case err != nil:
 			return c, false, false, err
-		case needed.Verdict != assay.VerdictPassed:
+		default:
+			ended = append(ended, needed)
+		}
+	}
+	c, met, idle = Unmet(x, ended, gone)
+	return c, met, idle, nil
+}
+
+// Unmet is what becomes of an execution that needs those that have ended, and the
+// checks whose executions are not kept any more: met tells that it may run; idle
+// that it may not, because there was nothing to run the others on, which is
+// nobody's trouble.
+func Unmet(x assay.Execution, ended []assay.Execution, gone []string) (c assay.Conclusion, met, idle bool) {
+	c.Verdict, idle = assay.VerdictSkipped, true
+	var bad []string
+	for _, needed := range ended {
+		if needed.Verdict != assay.VerdictPassed {
 			idle = idle && needed.Verdict == assay.VerdictSkipped && needed.Status() == assay.StatusSuccess
 			bad = append(bad, lacking(x, needed))
 		}
 	}
+	for _, check := range gone {
+		c.Verdict, idle = assay.VerdictErrored, false
+		bad = append(bad, check+", which is not kept any more: run it again")
+	}
 	c.Reason = oneLineOf("needs "+strings.Join(bad, ", and "), 500)
-	return c, len(bad) == 0, idle, nil
+	return c, len(bad) == 0, idle
 }
 
 // lacking words what became of an execution that another one needs.

@@ -38,8 +38,9 @@ func withNeeded(checks []Check, chosen func(Check) bool) []Check {
 	return slices.DeleteFunc(slices.Clone(checks), func(c Check) bool { return !in[c.Path] })
 }
 
-// link tells the executions of one event on one item which of them they need.
-func link(list []assay.Execution, checks []Check) {
+// Link tells the executions of one event on one item which of them they need. Each
+// has an ID of its own.
+func Link(list []assay.Execution, checks []Check) {
 	needs := map[string][]string{}
 	for _, c := range checks {
 		if c.Err == nil {

@@ -306,7 +306,7 @@ func (p *Planner) onBranch(ctx context.Context, e assay.Event, pkg assay.Package
 			out.Executions = append(out.Executions, x)
 		}
 	}
-	link(out.Executions, wanted)
+	Link(out.Executions, wanted)
 	if len(out.Executions) == 0 {
 		out.Note = fmt.Sprintf("none of the %d checks of %s on branch %s wants a %s", len(checks), pkg.Name, branch, it.typ)
 	} else if len(refused) > 0 {
@@ -357,7 +357,7 @@ func (p *Planner) checkChange(ctx context.Context, e assay.Event, pkg assay.Pack
 	for _, c := range tried {
 		out.Executions = append(out.Executions, p.trial(e, pkg, c, it, known, target)...)
 	}
-	link(out.Executions, tried)
+	Link(out.Executions, tried)
 	if len(out.Executions) == 0 {
 		out.Note = fmt.Sprintf("none of the %d checks changed", len(checks))
 	}

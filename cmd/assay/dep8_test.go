@@ -122,3 +122,37 @@ func TestFormulaAt(t *testing.T) {
 		t.Errorf("found %v", f)
 	}
 }
+
+// TestReplayOfTest replays a test of a control file, which has its whole tree.
+func TestReplayOfTest(t *testing.T) {
+	s := newSite(t, nil)
+	restrictions := ""
+	if os.Geteuid() == 0 { // else they run as a normal user, who may not enter a test's directory
+		restrictions = "Restrictions: needs-root\n"
+	}
+	s.commit("checks/hello", "main", map[string]string{
+		"debian/control":       "Source: hello\n\nPackage: hello\nArchitecture: all\n",
+		"debian/tests/control": "Tests: other\n" + restrictions + "\nTests: smoke\n" + restrictions,
+		"debian/tests/other":   "#!/bin/sh\nexit 1\n",
+		"debian/tests/smoke":   "#!/bin/sh\ncat src/hello.c\n",
+		"src/hello.c":          "the whole tree\n",
+	})
+	commit := s.commit("rpms/hello", "main", map[string]string{"hello": "x"})
+	s.start()
+	event := s.build("1.0", commit).Event
+	list := s.executions(event)
+	if got, want := verdicts(list), "dep8.other failed, dep8.smoke passed"; got != want {
+		for _, x := range list {
+			_, log := s.get("/executions/" + x.ID + "/log.txt")
+			t.Logf("%s: %s: %s\n%s", x.Label(), x.Verdict, x.Reason, log)
+		}
+		t.Fatalf("the executions: %s", got)
+	}
+	s.shutdown()
+	code, out, said := runFrom(t, "", byLabel(list)["dep8.smoke"].ID, "--data", s.cfg.Data, "--yes")
+	if code != exitOK {
+		t.Errorf("it ended with %d", code)
+	}
+	wants(t, out, " out the whole tree\n")
+	wants(t, said, "same     verdict: passed\n")
+}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/assay-ci/assay"
 	"github.com/assay-ci/assay/checks"
@@ -69,23 +68,15 @@ func (s secrets) value(name, pkg string) (string, bool) {
 	return "", false
 }
 
-// bringNeeds puts the artifacts of what an execution needs below dir: in a directory
-// of the check's name, or, where there are several executions of it, in one of each
-// one's label: "build", or "build/x86_64" and "build/aarch64".
+// bringNeeds puts the artifacts of what an execution needs below dir, where
+// needPlaces says.
 func (x *executor) bringNeeds(e assay.Execution, dir string) error {
-	count := map[string]int{}
-	for _, need := range e.Needs {
-		count[need.Check]++
+	places, err := needPlaces(e)
+	if err != nil {
+		return err
 	}
-	for _, need := range e.Needs {
-		name := need.Check
-		if count[name] > 1 {
-			name = need.Label
-		}
-		if !filepath.IsLocal(filepath.FromSlash(name)) || strings.ContainsRune(need.Check, '/') {
-			return fmt.Errorf("cannot use %q, which %s needs, as a directory: %w: give the check another name", name, e.Check, errFinal)
-		}
-		to := filepath.Join(dir, filepath.FromSlash(name))
+	for i, need := range e.Needs {
+		to := filepath.Join(dir, places[i])
 		err := os.MkdirAll(to, 0o755)
 		if err == nil {
 			err = x.files.CopyArtifacts(need.Execution, to)

@@ -98,6 +98,13 @@ func TestMatrixNeedsAndSecrets(t *testing.T) {
 		t.Errorf("the log:\n%s", log)
 	}
 	s.shutdown()
+	for _, label := range []string{"both", "use/flavour=hot"} {
+		code, _, said := runFrom(t, "", all[label].ID, "--data", s.cfg.Data, "--yes")
+		if code != exitOK {
+			t.Errorf("the replay of %s ended with %d", label, code)
+		}
+		wants(t, said, "fetching what other checks left", "same     verdict: passed\n")
+	}
 	holds(t, s.cfg.Data, uploadToken)
 	holds(t, s.cfg.Data, "Y29ycmVjdC1ob3JzZS9iYXR0ZXJ5K3N0YXBsZ")
 }

@@ -74,6 +74,9 @@ func (o runOptions) checkReplay(cmd *cobra.Command) error {
 // replay runs what an execution of a server ran, and tells how the outcomes
 // differ. Its error carries the exit code of the new verdict.
 func replay(ctx context.Context, e *env, o runOptions) error {
+	if err := o.from.locate(); err != nil {
+		return err
+	}
 	then, err := readExecution(ctx, o.from)
 	if err != nil {
 		return err
@@ -94,12 +97,12 @@ func replay(ctx context.Context, e *env, o runOptions) error {
 	if err != nil {
 		return &exitError{exitErrored, err}
 	}
+	if trees[assay.VarNeeds], err = then.bringNeeds(ctx, e, o, dir); err != nil {
+		return &exitError{exitErrored, err}
+	}
 	it, err := then.errand(trees[assay.VarWorkdir])
 	if err != nil {
 		return &exitError{exitErrored, err}
-	}
-	for _, n := range then.Needs {
-		fmt.Fprintf(e.err, "assay: the artifacts of %s, which it had, are not there now\n", shown(n.Check))
 	}
 	return replayOne(ctx, e, o, then, it, trees)
 }
@@ -161,7 +164,7 @@ func (x *serverExecution) needs(o runOptions) []need {
 	here := o.from.data != ""
 	list := []need{{
 		variable: assay.VarWorkdir, what: "the check", address: x.Checks.Repo, commit: x.Checks.Commit,
-		sub: strings.TrimPrefix(path.Dir(x.Checks.Path), "."), ref: ref(x.Checks.Repo), local: here,
+		sub: strings.TrimPrefix(checks.RootOf(x.Checks.Path), "."), ref: ref(x.Checks.Repo), local: here,
 	}}
 	if o.from.checks != "" {
 		list[0].address, list[0].trusted, list[0].local = o.from.checks, true, true
@@ -271,13 +274,21 @@ func fetchNeeds(ctx context.Context, dir string, needs []need) (map[string]strin
 	return trees, nil
 }
 
-// errand is the execution's formula, read from its checkout, in its variant.
-func (x *serverExecution) errand(work string) (errand, error) {
+// formula reads the execution's formula in its checkout.
+func (x *serverExecution) formula(work string) (*checks.Formula, error) {
+	if x.Checks.Path == checks.ControlFile {
+		return formulaAt(work, assay.Execution{Path: x.Checks.Path, Check: x.Check}, true)
+	}
 	data, err := readFormula(work, path.Base(x.Checks.Path))
 	if err != nil {
-		return errand{}, fmt.Errorf("cannot read the formula: %w", err)
+		return nil, fmt.Errorf("cannot read the formula: %w", err)
 	}
-	f, err := checks.Parse(x.Checks.Path, data)
+	return checks.Parse(x.Checks.Path, data)
+}
+
+// errand is the execution's formula, read from its checkout, in its variant.
+func (x *serverExecution) errand(work string) (errand, error) {
+	f, err := x.formula(work)
 	if err != nil {
 		return errand{}, err
 	}

@@ -53,7 +53,9 @@ type serverExecution struct {
 	} `json:"target"`
 	Builds []string `json:"builds"`
 	Needs  []struct {
-		Check string `json:"check"`
+		Check     string `json:"check"`
+		Execution string `json:"execution"`
+		Label     string `json:"label"`
 	} `json:"needs"`
 
 	results []runResult
@@ -76,8 +78,8 @@ const (
 	maxLogHead  = 1 << 20 // the image's line is among the first
 )
 
-// readExecution asks for everything that a replay needs to know.
-func readExecution(ctx context.Context, o fromOptions) (*serverExecution, error) {
+// locate reads an execution's address, and keeps its UUID and its server.
+func (o *fromOptions) locate() error {
 	id := o.execution
 	if base, rest, ok := strings.Cut(id, "/executions/"); ok {
 		id = strings.TrimSuffix(rest, ".json")
@@ -86,18 +88,25 @@ func readExecution(ctx context.Context, o fromOptions) (*serverExecution, error)
 		}
 	}
 	if _, err := uuid.Parse(id); err != nil {
-		return nil, &exitError{exitUsage, fmt.Errorf("cannot replay %q: an execution's name is a UUID, as its page says", shown(o.execution))}
+		return &exitError{exitUsage, fmt.Errorf("cannot replay %q: an execution's name is a UUID, as its page says", shown(o.execution))}
 	}
+	o.execution = id
+	return nil
+}
+
+// readExecution asks for everything that a replay needs to know.
+func readExecution(ctx context.Context, o fromOptions) (*serverExecution, error) {
 	ask, closeAsk, err := o.open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer closeAsk()
-	x, err := askParts(ctx, ask, "/executions/"+id)
+	page := "/executions/" + o.execution
+	x, err := askParts(ctx, ask, page)
 	if err != nil {
 		return nil, err
 	}
-	x.image, x.digest, err = askImage(ctx, ask, "/executions/"+id)
+	x.image, x.digest, err = askImage(ctx, ask, page)
 	return x, err
 }
 

@@ -21,6 +21,7 @@ type runOptions struct {
 	keep            keepFlag
 	debug           bool
 	sources, builds string
+	needs           string // directory with what other checks left
 	artifacts       string
 	results         string
 	image           string
@@ -73,7 +74,9 @@ koji_build (a build's name-version-release), dist_git_commit, pull_request, ….
 --sources stands for the package's source, ${sources} in the formula.
 
 Of several checks, --check NAME runs those of that name, with its namespace or
-without; * and ? stand for what they do in a shell.
+without; * and ? stand for what they do in a shell. What they need (needs: in the
+formula) runs before them, and they are given what it left; or --needs DIR gives
+it, in DIR/NAME, and it does not run.
 
 A check with a matrix runs for each of its variants, one after the other; --var
 NAME=VALUE runs those that have that value. --var also gives package.
@@ -109,9 +112,11 @@ func runChecks(ctx context.Context, e *env, target string, o runOptions) error {
 	if err != nil {
 		return err
 	}
-	if formulas, err = choose(formulas, o.only, target); err != nil {
+	chosen, err := choose(formulas, o.only, target)
+	if err != nil {
 		return &exitError{exitUsage, err}
 	}
+	formulas = o.withNeeded(formulas, chosen)
 	errands, err := planErrands(formulas, o)
 	if err != nil {
 		return &exitError{exitUsage, err}

@@ -16,6 +16,8 @@ type errand struct {
 	target
 	variant checks.Variant
 	vars    assay.Vars // the variant's, and those of --var
+	id      string     // among the errands of one run
+	needs   []assay.Need
 }
 
 // title names an errand among others.
@@ -47,7 +49,8 @@ func titles(errands []errand) string {
 	return strings.Join(names, ", ")
 }
 
-// planErrands is what is to run of the formulas that were found, in their order.
+// planErrands is what is to run of the formulas that were found: in their order, but
+// for one that needs another.
 func planErrands(formulas []target, o runOptions) ([]errand, error) {
 	var errands []errand
 	known := map[string]bool{}
@@ -83,7 +86,7 @@ func planErrands(formulas []target, o runOptions) ([]errand, error) {
 			return nil, unknownVar(g.name, formulas)
 		}
 	}
-	return errands, nil
+	return orderErrands(errands, o)
 }
 
 // knowsVar tells whether a variable can be given to a formula with --var.

@@ -32,6 +32,7 @@ func (o *runOptions) addFlags(f *pflag.FlagSet) {
 	f.Lookup("keep").NoOptDefVal = "0s"
 	f.StringVar(&o.sources, "sources", "", "directory with the package's source")
 	f.StringVar(&o.builds, "builds", "", "directory with what was built")
+	f.StringVar(&o.needs, "needs", "", "directory with what other checks left, DIR/NAME for each, instead of running them")
 	f.StringVar(&o.artifacts, "artifacts", "", "directory for what the check leaves (default: a new one)")
 	f.StringVar(&o.results, "results-dir", "", "new directory for results, log, variables and artifacts")
 	f.StringVar(&o.image, "image", "", "image for --vm, instead of the formula's or "+config.Default().Machines.Image)
@@ -135,7 +136,7 @@ func (o runOptions) checkItem(cmd *cobra.Command) error {
 }
 
 func (o runOptions) checkPlaces(cmd *cobra.Command) error {
-	for flag, dir := range map[string]string{"--sources": o.sources, "--builds": o.builds} {
+	for flag, dir := range map[string]string{"--sources": o.sources, "--builds": o.builds, "--needs": o.needs} {
 		if info, err := os.Stat(dir); dir != "" && (err != nil || !info.IsDir()) {
 			return usagef(cmd, "cannot use %s %s: it is no directory", flag, dir)
 		}

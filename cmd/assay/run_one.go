@@ -29,8 +29,9 @@ type session struct {
 	machines runner.Machines
 	fetcher  runner.Fetcher
 	close    func() error
-	log      zerolog.Logger // of what is done, with --debug
-	many     bool           // more than one execution
+	log      zerolog.Logger   // of what is done, with --debug
+	many     bool             // more than one execution
+	ended    map[string]ended // what has run, by the errand's id
 }
 
 // openSession opens the machines that the flags ask for.
@@ -63,6 +64,7 @@ type attempt struct {
 	conclusion assay.Conclusion
 	artifacts  string
 	results    string // directory of --results-dir, "" for none
+	unmet      bool   // it was not run: what it needs has not passed
 }
 
 // sayUnwanted tells of a check that is not for the item.
@@ -78,12 +80,23 @@ func (s *session) runOne(ctx context.Context, it errand) (assay.Conclusion, erro
 			return assay.Conclusion{}, &exitError{exitUsage, fmt.Errorf("cannot run %s: it uses ${%s}: give the directory with --%s DIR", it.formula.Checkname(), variable, variable)}
 		}
 	}
+	if c, unmet := s.unmet(it); unmet {
+		return s.skip(it, c)
+	}
 	a := s.newAttempt(it)
 	plan, err := it.formula.Plan(a.vars)
 	if err != nil {
 		return assay.Conclusion{}, &exitError{exitUsage, err}
 	}
-	return s.execute(ctx, a, plan, map[string]string{assay.VarWorkdir: it.dir, assay.VarSources: o.sources, assay.VarBuilds: o.builds})
+	needs, remove, err := s.bringNeeds(it)
+	if err != nil {
+		return assay.Conclusion{}, &exitError{exitErrored, err}
+	}
+	c, err := s.execute(ctx, a, plan, map[string]string{
+		assay.VarWorkdir: it.dir, assay.VarSources: o.sources, assay.VarBuilds: o.builds, assay.VarNeeds: needs,
+	})
+	s.remember(a)
+	return c, errors.Join(err, remove())
 }
 
 // newAttempt names an execution. A machine is found by its UUID; what --uuid gives
@@ -191,6 +204,9 @@ func (a *attempt) tell(out io.Writer, run assay.StepRun) error {
 // makePlaces makes the directories for what the execution leaves.
 func (s *session) makePlaces(a *attempt) (err error) {
 	dir := s.options.artifacts
+	if dir != "" && s.many {
+		dir = filepath.Join(dir, placeName(a.errand))
+	}
 	if s.options.results != "" {
 		a.results = s.options.results
 		if s.many {
