@@ -24,6 +24,20 @@ type Cache struct {
 	Bytes int64  // what Trim leaves at most; 0 for any number
 }
 
+// Use is the cache for one batch of downloads; done ends it, and trims the cache.
+// A nil Cache is one below scratch ("" for the system's temporary directory) that
+// done removes.
+func (c *Cache) Use(scratch string) (cache *Cache, done func() error, err error) {
+	if c != nil {
+		return c, c.Trim, nil
+	}
+	dir, err := os.MkdirTemp(scratch, "assay-downloads-")
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot make a directory for downloads: %w", err)
+	}
+	return &Cache{Dir: dir}, func() error { return os.RemoveAll(dir) }, nil
+}
+
 // Want is one file to have.
 type Want struct {
 	URL  string

@@ -7,20 +7,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"path"
-	"path/filepath"
 	"regexp"
 )
 
-// Client downloads files.
+// Client downloads files that are named by their addresses alone.
 type Client struct {
-	HTTP  *http.Client
-	From  []string // address prefixes that are allowed
-	Bytes int64    // for all files of one call together
+	Web     *Web
+	Cache   *Cache // where downloads are kept for others; nil for nowhere
+	Scratch string // for downloads that are not kept; "" is the system's directory for such things
+	Bytes   int64  // for all files of one call together
 }
 
 // ErrNotAllowed tells that an address is under none of the allowed prefixes.
@@ -29,72 +27,63 @@ var ErrNotAllowed = errors.New("the operator does not allow it")
 // fileName is what a downloaded file may be called.
 var fileName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.+~^%:-]{0,254}$`)
 
-// All downloads each address into dir, under the last element of its path. It
-// fails at the first that cannot be had, with the address in the error.
-func (c *Client) All(ctx context.Context, addresses []string, dir string) error {
-	left := c.Bytes
-	for _, address := range addresses {
-		n, err := c.one(ctx, address, dir, left)
-		if err != nil {
-			return fmt.Errorf("cannot download %q: %w", address, err)
-		}
-		left -= n
-	}
-	return nil
-}
-
-func (c *Client) one(ctx context.Context, address, dir string, left int64) (int64, error) {
-	u, err := url.Parse(address)
-	if err != nil {
-		return 0, errors.New("it is no address")
-	}
-	if !Prefixes(c.From).Allow(u) {
-		return 0, fmt.Errorf("%w: add its prefix to builds.from in the configuration", ErrNotAllowed)
-	}
-	name := path.Base(u.Path)
-	if !fileName.MatchString(name) {
-		return 0, fmt.Errorf("%q is no name for a file", name)
-	}
-	resp, err := c.get(ctx, u)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	return save(filepath.Join(dir, name), resp.Body, left)
-}
-
-// get follows redirects only to where downloads are allowed.
-func (c *Client) get(ctx context.Context, u *url.URL) (*http.Response, error) {
-	client := *c.HTTP
-	client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
-		if len(via) >= 10 || !Prefixes(c.From).Allow(req.URL) {
-			return fmt.Errorf("redirected to %s: %w", req.URL.Redacted(), ErrNotAllowed)
-		}
+// All downloads each address into dir, under the last element of its path, and
+// tells how that goes. It fails at the first that cannot be had, with the address
+// in the error. What an address has may change: what is kept of it is asked about.
+func (c *Client) All(ctx context.Context, addresses []string, dir string, tell *Teller) error {
+	if len(addresses) == 0 {
 		return nil
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("cannot download into %s: %w", dir, err)
 	}
-	resp, err := client.Do(req)
+	defer root.Close()
+	cache, done, err := c.Cache.Use(c.Scratch)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if resp.StatusCode != http.StatusOK {
-		resp.Body.Close()
-		return nil, fmt.Errorf("the server answered %s", resp.Status)
+	b := &batch{Client: c, cache: cache, dir: root, tell: tell, left: c.Bytes, names: map[string]bool{}}
+	for _, address := range addresses {
+		if err = b.one(ctx, address); err != nil {
+			err = fmt.Errorf("cannot download %q: %w", address, err)
+			break
+		}
 	}
-	return resp, nil
+	if err := done(); err != nil {
+		tell.Line("%v", err) // which is no trouble of the build's
+	}
+	return err
 }
 
-func save(file string, body io.Reader, left int64) (int64, error) {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+// batch is one call of All.
+type batch struct {
+	*Client
+	cache *Cache
+	dir   *os.Root
+	tell  *Teller
+	left  int64
+	names map[string]bool
+}
+
+func (b *batch) one(ctx context.Context, address string) error {
+	u, err := url.Parse(address)
 	if err != nil {
-		return 0, err
+		return Refuse("it is no address")
 	}
-	n, err := io.Copy(f, io.LimitReader(body, left+1))
-	if err == nil && n > left {
-		err = errors.New("the builds of one execution are larger than the limit")
+	name := path.Base(u.Path)
+	switch {
+	case !b.Web.Allowed.Allow(u):
+		return &refusal{ErrNotAllowed.Error() + ": add its prefix to builds.from in the configuration", ErrNotAllowed}
+	case !fileName.MatchString(name):
+		return Refuse("%q is no name for a file", shown(name))
+	case b.names[name]:
+		return Refuse("another file is called %s, too", name)
+	case b.left <= 0:
+		return Refuse("the builds of one execution are larger than the limit of %s", size(b.Bytes))
 	}
-	return n, errors.Join(err, f.Close())
+	b.names[name] = true
+	n, err := b.cache.Have(ctx, b.Web, Want{URL: u.String(), Name: name, Max: b.left}, b.dir, name, b.tell)
+	b.left -= n
+	return err
 }

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path"
 	"path/filepath"
-	"time"
 
 	"github.com/assay-ci/assay"
 	"github.com/assay-ci/assay/checks"
@@ -58,7 +56,7 @@ func newExecutor(cfg config.Config, repos *repo.Cache, files *results.Files, mac
 	}
 	return &executor{
 		repos: repos, files: files, scratch: scratch, image: cfg.Machines.Image,
-		builds: &fetch.Client{HTTP: &http.Client{Timeout: 30 * time.Minute}, From: cfg.Builds.From, Bytes: buildLimit},
+		builds: newBuildClient(cfg.Builds.From, downloadCache(cfg), scratch),
 		runner: newRunner(cfg, machines, fetcher),
 		holder: holder, images: images(cfg), limits: cfg.Limits, secrets: known,
 		networks: func(address string) bool {
@@ -151,7 +149,9 @@ func (x *executor) prepare(ctx context.Context, job *runner.Job, dir string) (*c
 			return nil, err
 		}
 	}
-	if err := x.builds.All(ctx, e.Builds, job.Trees[assay.VarBuilds]); err != nil {
+	log := runner.NewLog(job.Log, 0, func() {})
+	tell := &fetch.Teller{Say: func(line string) { log.Say(0, "%s", line) }}
+	if err := x.builds.All(ctx, e.Builds, job.Trees[assay.VarBuilds], tell); err != nil {
 		return nil, err
 	}
 	formula, err := x.formula(work, e)

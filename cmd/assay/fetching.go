@@ -24,18 +24,31 @@ func newFetcher(cfg config.Config, scratch string) (runner.Fetcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	var cache *fetch.Cache
-	if cfg.Fetch.Cache {
-		cache = &fetch.Cache{Dir: cfg.Downloads(), Bytes: int64(cfg.Fetch.CacheRoom)}
-	}
 	return source.New(source.Config{
 		Web:     &fetch.Web{HTTP: &http.Client{}, Pauses: fetch.DefaultPauses()},
-		Cache:   cache,
+		Cache:   downloadCache(cfg),
 		Scratch: scratch,
 		KojiHub: cfg.Fetch.KojiURL, Packages: cfg.Fetch.PkgURL, Bodhi: cfg.Fetch.Bodhi,
 		DistGit: cfg.Fetch.DistGit, Builds: cfg.Builds.From,
 		Repos: repos, Bytes: int64(cfg.Fetch.Limit),
 	}), nil
+}
+
+// downloadCache is where downloads are kept; nil where the operator wants none.
+func downloadCache(cfg config.Config) *fetch.Cache {
+	if !cfg.Fetch.Cache {
+		return nil
+	}
+	return &fetch.Cache{Dir: cfg.Downloads(), Bytes: int64(cfg.Fetch.CacheRoom)}
+}
+
+// newBuildClient downloads what builds made, as events name it, from below the
+// given addresses.
+func newBuildClient(from []string, cache *fetch.Cache, scratch string) *fetch.Client {
+	return &fetch.Client{
+		Web:   &fetch.Web{HTTP: &http.Client{}, Allowed: from, Pauses: fetch.DefaultPauses()},
+		Cache: cache, Scratch: scratch, Bytes: buildLimit,
+	}
 }
 
 // readRepos reads the operator's yumrepoinfo.conf over the built-in one.

@@ -2,10 +2,16 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/assay-ci/assay"
 	"github.com/assay-ci/assay/checks"
@@ -167,5 +173,58 @@ func TestUserFetcher(t *testing.T) {
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)
 		}
+	}
+}
+
+// TestBuildsOfAnEvent has two checks look at what a build made: it is downloaded
+// once for both, and again for the replay of one of them.
+func TestBuildsOfAnEvent(t *testing.T) {
+	var mu sync.Mutex
+	sent := map[string]int{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		w.Header().Set("ETag", `"1"`)
+		if r.Header.Get("If-None-Match") == `"1"` {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		sent[r.URL.Path]++
+		_, _ = fmt.Fprintf(w, "what is at %s\n", r.URL.Path)
+	}))
+	t.Cleanup(server.Close)
+	s := newSite(t, func(c *config.Config) { c.Builds.From = []string{server.URL + "/packages"} })
+	s.commit("checks/hello", "main", map[string]string{
+		"a/runtask.yml": formula("a", `grep "what is at /packages/1/hello.rpm" ${builds}/hello.rpm && test -s ${builds}/hello-doc.rpm`),
+		"b/runtask.yml": formula("b", `test -s ${builds}/hello.rpm`),
+	})
+	commit := s.commit("rpms/hello", "main", map[string]string{"hello": "x"})
+	s.start()
+	made := buildEvent{Package: "rpms/hello", Version: "1.0", Release: "1.fc42", Commit: commit, BuildID: "b-1"}
+	made.Artifacts = []string{server.URL + "/packages/1/hello.rpm", server.URL + "/packages/1/hello-doc.rpm"}
+	list := s.executions(s.post("build", "build-1", made).Event)
+	if got, want := verdicts(list), "a passed, b passed"; got != want {
+		for _, x := range list {
+			t.Logf("%s: %s", x.Label(), x.Reason)
+		}
+		t.Fatalf("the executions: %s", got)
+	}
+	made.BuildID, made.Artifacts = "b-2", []string{server.URL + "/private/hello.rpm"}
+	made.Version = "1.1"
+	for _, x := range s.executions(s.post("build", "build-2", made).Event) {
+		if x.Verdict != assay.VerdictErrored || !strings.Contains(x.Reason, "builds.from") || x.Attempt != 1 {
+			t.Errorf("%s %s in attempt %d: %s", x.Label(), x.Verdict, x.Attempt, x.Reason)
+		}
+	}
+	s.shutdown()
+	code, _, said := runFrom(t, "", byLabel(list)["a"].ID, "--data", s.cfg.Data, "--yes")
+	if code != exitOK {
+		t.Errorf("the replay ended with %d", code)
+	}
+	wants(t, said, server.URL+"/packages/1/hello-doc.rpm", "same     verdict: passed\n")
+	mu.Lock()
+	defer mu.Unlock()
+	if diff := cmp.Diff(map[string]int{"/packages/1/hello.rpm": 2, "/packages/1/hello-doc.rpm": 2}, sent); diff != "" {
+		t.Errorf("(-want +sent)\n%s", diff)
 	}
 }

@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -93,7 +91,7 @@ func replay(ctx context.Context, e *env, o runOptions) error {
 		return fmt.Errorf("cannot make a directory for the replay: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	trees, err := fetchNeeds(ctx, dir, need)
+	trees, err := fetchNeeds(ctx, e, dir, need)
 	if err != nil {
 		return &exitError{exitErrored, err}
 	}
@@ -241,8 +239,10 @@ func plainRepository(n need) error {
 	return fmt.Errorf("cannot fetch %s from %q: a server may name http, https and ssh addresses only: give a clone with %s", n.what, shown(n.address), flag)
 }
 
-// fetchNeeds fills directories below dir and returns them by variable.
-func fetchNeeds(ctx context.Context, dir string, needs []need) (map[string]string, error) {
+// fetchNeeds fills directories below dir, tells what takes long, and returns them
+// by variable.
+func fetchNeeds(ctx context.Context, e *env, dir string, needs []need) (map[string]string, error) {
+	tell := &fetch.Teller{Say: func(line string) { fmt.Fprintln(e.err, "assay:", line) }}
 	trees, err := runner.MakeDirs(filepath.Join(dir, "trees"))
 	if err != nil {
 		return nil, err
@@ -264,8 +264,7 @@ func fetchNeeds(ctx context.Context, dir string, needs []need) (map[string]strin
 				err = cache.Checkout(ctx, n.address, n.commit, n.sub, trees[n.variable])
 			}
 		default:
-			client := &fetch.Client{HTTP: &http.Client{Timeout: 30 * time.Minute}, From: n.addresses, Bytes: buildLimit}
-			err = client.All(ctx, n.addresses, trees[n.variable])
+			err = newBuildClient(n.addresses, nil, dir).All(ctx, n.addresses, trees[n.variable], tell)
 		}
 		if err != nil {
 			return nil, err

@@ -77,7 +77,7 @@ func (s *Source) Fetch(ctx context.Context, f assay.Fetch, dir string, say func(
 	}
 	defer root.Close()
 	j.dir = root
-	cache, done, err := s.cache()
+	cache, done, err := s.config.Cache.Use(s.config.Scratch)
 	if err != nil {
 		return nil, err
 	}
@@ -90,18 +90,6 @@ func (s *Source) Fetch(ctx context.Context, f assay.Fetch, dir string, say func(
 		j.tell.Line("%v", err) // which is no trouble of the step's
 	}
 	return value, err
-}
-
-// cache is the lasting one, or one for this step alone.
-func (s *Source) cache() (*fetch.Cache, func() error, error) {
-	if c := s.config.Cache; c != nil {
-		return c, c.Trim, nil
-	}
-	dir, err := os.MkdirTemp(s.config.Scratch, "assay-downloads-")
-	if err != nil {
-		return nil, nil, fmt.Errorf("cannot make a directory for downloads: %w", err)
-	}
-	return &fetch.Cache{Dir: dir}, func() error { return os.RemoveAll(dir) }, nil
 }
 
 // job is one step's downloads.
