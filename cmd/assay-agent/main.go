@@ -30,10 +30,6 @@ const (
 	memoryPerProcess = 256 << 10
 )
 
-// toolsDir is where commands find assay result: links to the agent, which goes by
-// the name that it is called by.
-const toolsDir = "/run/assay/bin"
-
 // version is set when a release is linked.
 var version = "devel"
 
@@ -68,7 +64,7 @@ func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	// Without it a check misses a command; it is still there to be run.
-	if err := resulttool.Link(toolsDir, resulttool.Program()); err != nil {
+	if err := resulttool.Link(agent.ToolsDir, resulttool.Program()); err != nil {
 		report(err)
 	}
 	server, err := agent.NewServer(options())
@@ -86,7 +82,7 @@ func run(args []string) int {
 func options() agent.Options {
 	return agent.Options{
 		Env: []string{
-			"PATH=" + toolsDir + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+			"PATH=" + agent.ToolsDir + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 			"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/sh", "LANG=C.UTF-8",
 		},
 		Dir:      "/root",

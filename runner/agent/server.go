@@ -14,6 +14,10 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
+// ToolsDir is where commands in a machine find assay result: links to the agent,
+// which goes by the name that it is called by.
+const ToolsDir = "/run/assay/bin"
+
 // PortName is the name of the virtio-serial port that the host gives a guest
 // for its agent.
 const PortName = "org.assay.agent.0"

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/assay-ci/assay/runner"
+	"github.com/assay-ci/assay/runner/agent"
 	"github.com/assay-ci/assay/runner/image"
 	"github.com/assay-ci/assay/runner/sshconn"
 	"github.com/assay-ci/assay/runner/template"
@@ -361,7 +362,7 @@ func (one *Machine) speak(ctx context.Context, raw net.Conn) error {
 		_ = raw.Close() // the failure is what counts
 		return err
 	}
-	guest := sshconn.New(ssh.NewClient(conn, channels, requests), sshconn.Options{Dir: guestDir, Direct: true})
+	guest := sshconn.New(ssh.NewClient(conn, channels, requests), sshconn.Options{Dir: guestDir, Tools: agent.ToolsDir, Direct: true})
 	exit := 0
 	if !one.forked {
 		exit, err = guest.Run(ctx, runner.Command{Argv: []string{"mkdir", "-p", guestDir}, Dir: "/"})

@@ -53,4 +53,10 @@ done; wait; cat reported.yml`, processes, each)
 	if got := run(t, m, runner.Command{Argv: []string{resulttool.OldName, "-o", "GOOD"}, Env: env}); got.exit != 2 || !strings.Contains(got.stderr, "PASSED, INFO") {
 		t.Errorf("a wrong outcome gave %+v", got)
 	}
+	own := append([]string{"PATH=/usr/bin:/bin"}, env...)
+	for _, argv := range [][]string{{"assay", "result", "-f", "own.yml", "-o", "PASSED"}, {"/bin/sh", "-c", "assay result -f own.yml -o PASSED"}} {
+		if got := run(t, m, runner.Command{Argv: argv, Env: own}); got.exit != 0 {
+			t.Errorf("with a PATH of its own %q gave %+v", argv, got)
+		}
+	}
 }

@@ -12,12 +12,15 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/assay-ci/assay/runner"
+	"github.com/assay-ci/assay/runner/resulttool"
 )
 
 // Options tune a connection. Zero fields ask for the default.
@@ -27,6 +30,9 @@ type Options struct {
 	Silence   time.Duration // how long it may take to answer; 60 s: an emulated guest can be slow
 	KillGrace time.Duration // how long the end of a killed command may take; 30 s
 	Linger    time.Duration // how long after a command's end its output may pause; 5 s
+	// Tools is a directory in the machine that is in its PATH, and stays there for a
+	// command with a PATH of its own; "" for none.
+	Tools string
 	// Direct tells that the peer is our agent, which starts programs without a
 	// shell in between (agent.ArgvRequest).
 	Direct bool
@@ -45,6 +51,14 @@ func (o Options) withDefaults() Options {
 		}
 	}
 	return o
+}
+
+// withTools is env, with Tools in the PATH that it may set.
+func (o Options) withTools(env []string) []string {
+	if o.Tools == "" || !slices.ContainsFunc(env, func(pair string) bool { return strings.HasPrefix(pair, "PATH=") }) {
+		return env
+	}
+	return resulttool.InPath(env, o.Tools)
 }
 
 // Machine is a runner.Machine over one SSH connection, which it owns.
@@ -92,6 +106,7 @@ func (m *Machine) Done() <-chan struct{} { return m.dead }
 // Run does as runner.Machine says. A Stdin whose Read blocks longer than the
 // command runs is left behind after a second: nothing can interrupt it.
 func (m *Machine) Run(ctx context.Context, cmd runner.Command) (int, error) {
+	cmd.Env = m.options.withTools(cmd.Env)
 	line, err := commandLine(cmd, m.options.Dir)
 	if err != nil {
 		return -1, err

@@ -47,7 +47,7 @@ func (a agents) Boot(ctx context.Context, _ runner.Spec) (runner.Machine, error)
 	}
 	client, far := sshtest.Pair(a.t)
 	a.serving.Go(func() { _ = server.Serve(a.t.Context(), far) }) // it says how the client left
-	return connect(a.t, client, sshconn.Options{Dir: a.dir, Direct: a.direct}), nil
+	return connect(a.t, client, sshconn.Options{Dir: a.dir, Tools: a.tools, Direct: a.direct}), nil
 }
 
 func TestMain(m *testing.M) { runnertest.Main(m) }
