@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/assay-ci/assay"
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 )
 
@@ -213,6 +214,52 @@ func TestHostileArtifacts(t *testing.T) {
 	file, err := f.OpenArtifact(id, "fine")
 	if got := content(t, file, err); got != "inside" {
 		t.Errorf("a link that stays inside gives %q", got)
+	}
+}
+
+// What others are given of a guest's artifacts are its plain files, as they are.
+func TestCopyArtifacts(t *testing.T) {
+	f := openTestFiles(t)
+	id := uuid.NewString()
+	dir := artifacts(t, f, id, 1)
+	write(t, filepath.Join(f.dir, "secret"), "secret")
+	write(t, filepath.Join(dir, "a.txt"), "here")
+	write(t, filepath.Join(dir, "deep", "er", "b.txt"), "there")
+	if err := os.Mkdir(filepath.Join(dir, "empty"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, target := range map[string]string{"up": "../../../secret", "far": filepath.Join(f.dir, "secret"), "dir": "..", "near": "a.txt"} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	to := filepath.Join(t.TempDir(), "new", "one")
+	if err := f.CopyArtifacts(id, to); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	err := filepath.WalkDir(to, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, _ := filepath.Rel(to, name)
+		data, err := os.ReadFile(name)
+		got[rel] = d.Type().String()[:1] + string(data)
+		return err
+	})
+	if diff := cmp.Diff(map[string]string{"a.txt": "-here", "deep/er/b.txt": "-there"}, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got)\n%s", err, diff)
+	}
+	if info, err := os.Stat(filepath.Join(to, "empty")); err != nil || !info.IsDir() {
+		t.Errorf("the empty directory: %v", err)
+	}
+	for _, id := range []string{uuid.NewString(), "../" + id, ""} {
+		if err := f.CopyArtifacts(id, t.TempDir()); !errors.Is(err, assay.ErrNotFound) {
+			t.Errorf("%q: got %v", id, err)
+		}
 	}
 }
 

@@ -51,13 +51,15 @@ func (h *history) other(name string, n int) string {
 	return id
 }
 
-// ran plans executions of checks for an event, and ends them at an hour with a
-// log, an artifact, a step, results and a report that was sent.
+// ran plans executions of checks ("CHECK", "CHECK@VARIANT") for an event, and ends
+// them at an hour with a log, an artifact, a step, results and a report that was
+// sent.
 func (h *history) ran(event, pkg string, n int, checks ...string) {
 	h.t.Helper()
 	var list []assay.Execution
 	for _, check := range checks {
-		e := assay.Execution{ID: uuid.NewString(), Package: pkg, Check: check, Arch: "x86_64", Target: assay.Commit{Repo: "r", SHA: event}, Created: hour(n)}
+		name, variant, _ := strings.Cut(check, "@")
+		e := assay.Execution{ID: uuid.NewString(), Package: pkg, Check: name, Variant: variant, Arch: "x86_64", Target: assay.Commit{Repo: "r", SHA: event}, Created: hour(n)}
 		list = append(list, e)
 		h.names[e.ID] = h.names[event] + "/" + check
 	}
@@ -210,6 +212,22 @@ func TestPrune(t *testing.T) {
 				t.Errorf("a second time: %+v, %v", again, err)
 			}
 		})
+	}
+}
+
+// The newest execution of each variant stays, whatever ran of the others since.
+func TestPruneKeepsEachVariant(t *testing.T) {
+	h := newHistory(t, openTest(t))
+	h.ran(h.other2("p1", 1), "rpms/hello", 1, "greets", "greets@python=3.11", "greets@python=3.12")
+	h.ran(h.other2("p2", 2), "rpms/hello", 2, "greets@python=3.12")
+	h.ran(h.other2("p3", 3), "rpms/hello", 3, "greets@python=3.12")
+	got, err := h.s.Prune(t.Context(), Retention{Executions: hour(100)})
+	if want := (Pruned{Executions: 2}); err != nil || got != want {
+		t.Errorf("got %+v, want %+v, %v", got, want, err)
+	}
+	want := "p1/greets p1/greets@python=3.11 p3/greets@python=3.12"
+	if left := strings.Split(h.left(), "\n")[2]; left != want {
+		t.Errorf("left %s, want %s", left, want)
 	}
 }
 

@@ -81,6 +81,7 @@ type executionItem struct {
 	URL     string `json:"url"`
 	Check   string `json:"check"`
 	Arch    string `json:"arch"`
+	Variant string `json:"variant"` // of the formula's matrix, without the arch; "" for none
 	Item    string `json:"item"`
 	State   string `json:"state"`
 	Verdict string `json:"verdict"`
@@ -219,7 +220,7 @@ func (c *control) show(r *http.Request) (any, error) {
 	}
 	for _, x := range made {
 		d.Executions = append(d.Executions, executionItem{
-			x.ID, c.page("executions", x.ID), x.Check, x.Arch, x.Item, string(x.State), string(x.Verdict), x.Reason,
+			x.ID, c.page("executions", x.ID), x.Check, x.Arch, x.Variant, x.Item, string(x.State), string(x.Verdict), x.Reason,
 		})
 	}
 	return d, nil

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,8 +72,8 @@ func startControl(t *testing.T, sources map[string]webhook.Source) *controlled {
 	return c
 }
 
-// add keeps an event and plans it: with an execution for each check, or with a
-// note alone.
+// add keeps an event and plans it: with an execution for each check ("CHECK",
+// "CHECK@VARIANT"), or with a note alone.
 func (c *controlled) add(e assay.Event, body, note string, checks ...string) string {
 	c.t.Helper()
 	id, fresh, err := c.store.AddEvent(c.t.Context(), e, http.Header{"Content-Type": {"application/json"}, "User-Agent": {"t\x1b[2J"}}, []byte(body))
@@ -84,7 +85,8 @@ func (c *controlled) add(e assay.Event, body, note string, checks ...string) str
 	}
 	var made []assay.Execution
 	for _, check := range checks {
-		made = append(made, assay.Execution{ID: uuid.NewString(), Package: "rpms/hello", Check: check, Item: "hello-1.0-1", Arch: "x86_64",
+		name, variant, _ := strings.Cut(check, "@")
+		made = append(made, assay.Execution{ID: uuid.NewString(), Package: "rpms/hello", Check: name, Variant: variant, Item: "hello-1.0-1", Arch: "x86_64",
 			Verdict: assay.VerdictFailed, Reason: "step 1\x1b failed"})
 	}
 	if err := c.store.PlanEvent(c.t.Context(), id, assay.Decision{Note: note, Executions: made}); err != nil {
@@ -187,6 +189,31 @@ func TestEventShow(t *testing.T) {
 	}
 	if strings.Contains(c.good("event", "show", id, "--json"), `"body"`) {
 		t.Error("the body is there without --body")
+	}
+}
+
+// TestEventShowVariants tells the variants of one check apart.
+func TestEventShowVariants(t *testing.T) {
+	c := startControl(t, nil)
+	id := c.add(aPush, "{}", "", "greets@python=3.11", "greets@python=3.12\x1b", "help")
+	out := c.good("event", "show", id)
+	for _, want := range []string{"  failed  greets  x86_64  python=3.11      hello-1.0-1  https", `  failed  greets  x86_64  python=3.12\x1b  hello-1.0-1  https`,
+		"  failed  help    x86_64                   hello-1.0-1  https"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("lacks %q:\n%s", want, out)
+		}
+	}
+	var d eventDetail
+	if err := json.Unmarshal([]byte(c.good("event", "show", id, "--json")), &d); err != nil {
+		t.Fatal(err)
+	}
+	var variants []string
+	for _, x := range d.Executions {
+		variants = append(variants, x.Variant)
+	}
+	slices.Sort(variants)
+	if want := []string{"", "python=3.11", "python=3.12\x1b"}; !slices.Equal(variants, want) {
+		t.Errorf("variants %q, want %q", variants, want)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -147,13 +148,14 @@ func (d eventDetail) printExecutions(w io.Writer) error {
 	}
 	fmt.Fprintln(w, "\nExecutions")
 	tw := tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)
+	matrix := slices.ContainsFunc(d.Executions, func(x executionItem) bool { return x.Variant != "" })
 	for _, x := range d.Executions {
-		verdict := x.Verdict
-		if verdict == "" {
-			verdict = x.State
+		cells := []string{shown(cmp.Or(x.Verdict, x.State)), clipped(shown(x.Check), 40), clipped(shown(x.Arch), 20)}
+		if matrix {
+			cells = append(cells, clipped(shown(x.Variant), 40))
 		}
-		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\t%s\t%s\n", shown(verdict), clipped(shown(x.Check), 40), clipped(shown(x.Arch), 20),
-			clipped(shown(x.Item), 60), shown(x.URL), clipped(shown(x.Reason), 100))
+		cells = append(cells, clipped(shown(x.Item), 60), shown(x.URL), clipped(shown(x.Reason), 100))
+		fmt.Fprintf(tw, "  %s\n", strings.Join(cells, "\t"))
 	}
 	return tw.Flush()
 }
