@@ -52,7 +52,7 @@ type Gitea struct {
 	root    *url.URL // BaseURL without a slash at the end
 	client  *http.Client
 	locks   keyed
-	known   known // ids of our comments
+	known   memory[int64] // ids of our comments
 
 	mu      sync.Mutex
 	account giteaAccount // whose token was used last

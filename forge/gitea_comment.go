@@ -74,7 +74,7 @@ type giteaComment struct {
 // comment edits the comment whose id we remember, else the one that is listed,
 // else creates one. The list comes whole, so that remembering saves much.
 func (s *giteaSession) comment(ctx context.Context, at giteaPlace, key, first, body string) error {
-	if id := s.known.get(key); id != 0 {
+	if id, _ := s.known.get(key); id != 0 {
 		err := s.edit(ctx, at, id, body)
 		if !answered(err, http.StatusNotFound, http.StatusForbidden) {
 			return err

@@ -48,7 +48,7 @@ type GitHub struct {
 	options GitHubOptions
 	base    *url.URL
 	locks   keyed
-	known   known // ids of our comments
+	known   memory[int64] // ids of our comments
 	posted  tally
 	seen    *conditional
 	app     *app // nil with a token

@@ -45,7 +45,7 @@ type GitHubApp struct {
 // app is a GitHub's own half of a GitHubApp.
 type app struct {
 	options GitHubApp
-	runs    runs
+	runs    memory[checkRun] // ours
 	author  *author
 
 	mu    sync.Mutex

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/assay-ci/assay"
 	"github.com/google/go-github/v60/github"
@@ -30,7 +29,7 @@ func (g *GitHub) setCheck(ctx context.Context, s *session, at place, status assa
 	if err == nil {
 		run, err = writeRun(ctx, s, at, run, status)
 	}
-	if gone(err) && g.app.runs.get(key).id != 0 { // GitHub deletes the oldest of many
+	if known, _ := g.app.runs.get(key); known.id != 0 && gone(err) { // GitHub deletes the oldest of many
 		g.app.runs.forget(key)
 		if run, err = findRun(ctx, s, g.app.options.ID, at, status.Context); err == nil {
 			run, err = writeRun(ctx, s, at, run, status)
@@ -45,7 +44,7 @@ func (g *GitHub) setCheck(ctx context.Context, s *session, at place, status assa
 }
 
 func (g *GitHub) knownRun(ctx context.Context, s *session, at place, key, context string) (checkRun, error) {
-	if run := g.app.runs.get(key); run.id != 0 {
+	if run, _ := g.app.runs.get(key); run.id != 0 {
 		return run, nil
 	}
 	return findRun(ctx, s, g.app.options.ID, at, context)
@@ -259,32 +258,4 @@ func toGitHub(batch []assay.Annotation) []*github.CheckRunAnnotation {
 		}
 	}
 	return out
-}
-
-// runs remembers our check runs. The zero value is ready. It only saves
-// requests.
-type runs struct {
-	mu sync.Mutex
-	at map[string]checkRun
-}
-
-func (r *runs) get(key string) checkRun {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.at[key]
-}
-
-func (r *runs) set(key string, run checkRun) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.at == nil || len(r.at) >= maxKnown {
-		r.at = map[string]checkRun{}
-	}
-	r.at[key] = run
-}
-
-func (r *runs) forget(key string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.at, key)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 
 	"github.com/assay-ci/assay"
 	"github.com/google/go-github/v60/github"
@@ -83,7 +82,7 @@ func gitHubBody(marker, body string) string {
 // comment edits the comment whose id we remember, else the one that is listed,
 // else creates one. Listing is what costs most of a rate limit.
 func (g *GitHub) comment(ctx context.Context, s *session, in thread, key, first, body string) error {
-	if id := g.known.get(key); id != 0 {
+	if id, _ := g.known.get(key); id != 0 {
 		err := in.edit(ctx, id, body)
 		if !gone(err) {
 			return err
@@ -187,35 +186,4 @@ func (t commitThread) create(ctx context.Context, body string) (int64, error) {
 func (t commitThread) edit(ctx context.Context, id int64, body string) error {
 	_, _, err := t.repos.UpdateComment(ctx, t.at.owner, t.at.name, id, &github.RepositoryComment{Body: &body})
 	return err
-}
-
-// known remembers the ids of our comments. The zero value is ready. It only
-// saves requests: forgetting is harmless.
-type known struct {
-	mu  sync.Mutex
-	ids map[string]int64
-}
-
-// maxKnown bounds the memory; when it is full everything is forgotten.
-const maxKnown = 4096
-
-func (k *known) get(key string) int64 {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.ids[key]
-}
-
-func (k *known) set(key string, id int64) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.ids == nil || len(k.ids) >= maxKnown {
-		k.ids = map[string]int64{}
-	}
-	k.ids[key] = id
-}
-
-func (k *known) forget(key string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	delete(k.ids, key)
 }

@@ -178,35 +178,6 @@ func (g *GitLab) project(address string) (string, error) {
 	return path, nil
 }
 
-// memory remembers something by key, for a bounded number of keys. The zero
-// value is ready. It only saves requests: forgetting is harmless.
-type memory[T any] struct {
-	mu     sync.Mutex
-	things map[string]T
-}
-
-func (m *memory[T]) get(key string) (T, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	thing, ok := m.things[key]
-	return thing, ok
-}
-
-func (m *memory[T]) set(key string, thing T) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.things == nil || len(m.things) >= maxKnown {
-		m.things = map[string]T{}
-	}
-	m.things[key] = thing
-}
-
-func (m *memory[T]) forget(key string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.things, key)
-}
-
 // mergeRequest asks for one; the error is the client's.
 func mergeRequest(ctx context.Context, s *gitLabSession, project string, number int64) (*gitlab.MergeRequest, error) {
 	mr, _, err := s.client.MergeRequests.GetMergeRequest(project, number, nil, gitlab.WithContext(ctx))

@@ -132,12 +132,12 @@ func TestKeyedLock(t *testing.T) {
 	}
 }
 
-func TestKnownIsBounded(t *testing.T) {
-	var ids known
+func TestMemoryIsBounded(t *testing.T) {
+	var ids memory[int64]
 	for i := range maxKnown + 1 {
 		ids.set(fmt.Sprint(i), int64(i+1))
 	}
-	if len(ids.ids) > maxKnown || ids.get(fmt.Sprint(maxKnown)) != maxKnown+1 {
-		t.Errorf("%d ids are kept, the newest is %d", len(ids.ids), ids.get(fmt.Sprint(maxKnown)))
+	if newest, ok := ids.get(fmt.Sprint(maxKnown)); len(ids.things) > maxKnown || !ok || newest != maxKnown+1 {
+		t.Errorf("%d ids are kept, the newest is %d", len(ids.things), newest)
 	}
 }

@@ -240,7 +240,11 @@ func gitHubPull(pull *github.PullRequest) assay.Event {
 // proposed finishes the event of a pull request. One that is ignored anyway may
 // be as odd as it likes: then only what is sound of it is kept.
 func proposed(e assay.Event, ignored string) (assay.Event, error) {
-	wrong := checkPullRequest(e)
+	return proposedIf(e, ignored, checkPullRequest(e))
+}
+
+// proposedIf is proposed for an event of which it is known what is wrong.
+func proposedIf(e assay.Event, ignored string, wrong error) (assay.Event, error) {
 	switch {
 	case ignored != "" && wrong != nil:
 		return assay.Event{Kind: e.Kind, Repo: e.Repo, Author: e.Author, Ignored: ignored}, nil

@@ -3,7 +3,6 @@ package webhook
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/assay-ci/assay"
@@ -47,18 +46,7 @@ func forgeHost(s, end string) (host, root string, err error) {
 // proposedAnywhere is proposed for forges that do not say where the base branch
 // is.
 func proposedAnywhere(e assay.Event, ignored string) (assay.Event, error) {
-	wrong := checkMerge(e)
-	switch {
-	case ignored != "" && wrong != nil:
-		return assay.Event{Kind: e.Kind, Repo: e.Repo, Author: e.Author, Ignored: ignored}, nil
-	case ignored != "":
-		e.Ignored = ignored
-		return e, nil
-	case wrong != nil:
-		return assay.Event{}, wrong
-	}
-	e.Meaning = meaning(e.Kind, e.Repo, e.Ref, e.Commit, strconv.Itoa(e.PullRequest))
-	return e, nil
+	return proposedIf(e, ignored, checkMerge(e))
 }
 
 // aside is below for the same forges.
