@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/assay-ci/assay/internal/netaddr"
 )
 
 // Bounds of a connection.
@@ -170,37 +172,16 @@ func (e *InsideError) Error() string {
 
 // check refuses an address that a name must not mean.
 func (t *safeTransport) check(host string, ip netip.Addr) error {
-	ip = ip.Unmap().WithZone("")
+	ip = netaddr.Plain(ip)
 	name, _, _ := net.SplitHostPort(host)
 	written, err := netip.ParseAddr(name)
-	literal := err == nil && written.Unmap().WithZone("") == ip
+	literal := err == nil && netaddr.Plain(written) == ip
 	switch {
-	case neverMeant(ip) && !(literal && t.allowed[host]), insideSite(ip) && !t.allowed[host]:
+	case netaddr.NotOne(ip) && !(literal && t.allowed[host]), insideSite(ip) && !t.allowed[host]:
 		return &InsideError{Host: host, Address: ip.String()}
 	}
 	return nil
 }
 
-// neverMeant tells addresses that no forge has: those of a link, where clouds
-// answer for a machine's credentials, and those of no single host.
-func neverMeant(a netip.Addr) bool {
-	return a.IsUnspecified() || a.IsLinkLocalUnicast() || a.IsMulticast() ||
-		among(a, "0.0.0.0/8", "240.0.0.0/4", "100.100.100.200/32", "168.63.129.16/32", "fd00:ec2::/32", "fd20:ce::/32")
-}
-
-// insideSite tells addresses of this machine and of a site's own network (RFC
-// 1918, 4193, 6598), and those in which an IPv4 address may be hidden (RFC
-// 3056, 4380, 6052).
-func insideSite(a netip.Addr) bool {
-	return a.IsLoopback() || a.IsPrivate() || among(a, "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "::/96",
-		"64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "fec0::/10")
-}
-
-func among(a netip.Addr, prefixes ...string) bool {
-	for _, text := range prefixes {
-		if prefix, err := netip.ParsePrefix(text); err != nil || prefix.Contains(a) {
-			return true
-		}
-	}
-	return false
-}
+// insideSite tells addresses of this machine and of a site's own network.
+func insideSite(a netip.Addr) bool { return a.IsLoopback() || netaddr.OfSite(a) }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/assay-ci/assay/internal/filelock"
 )
 
 // modes says how files of a repository are made: as its own are, so that all
@@ -111,25 +113,23 @@ func (s *Spool) lock(ctx context.Context, name string, wait bool) (unlock func()
 		return nil, fmt.Errorf("cannot open the spool's lock: %v: make it writable for whoever pushes", err)
 	}
 	_ = f.Chmod(s.modes.file) // only its owner may, who did when it was made
-	for d := time.Millisecond; ; d = min(2*d, 100*time.Millisecond) {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		switch {
-		case errors.Is(err, syscall.EINTR):
-		case !errors.Is(err, syscall.EWOULDBLOCK):
-			f.Close()
-			return nil, fmt.Errorf("cannot lock the spool: %v: put the repository on a local disk", err)
-		case !wait:
-			f.Close()
-			return nil, errBusy
-		}
-		if err := pause(ctx, d); err != nil {
-			f.Close()
-			return nil, fmt.Errorf("cannot wait any longer for the lock of the spool: %w", err)
-		}
+	if wait {
+		err = filelock.WaitFile(ctx, f)
+	} else {
+		err = filelock.TryFile(f)
 	}
+	switch {
+	case err == nil:
+		return func() { f.Close() }, nil
+	case ctx.Err() != nil:
+		err = fmt.Errorf("cannot wait any longer for the lock of the spool: %w", ctx.Err())
+	case errors.Is(err, filelock.ErrHeld):
+		err = errBusy
+	default:
+		err = fmt.Errorf("cannot lock the spool: %v: put the repository on a local disk", err)
+	}
+	f.Close()
+	return nil, err
 }
 
 // pause waits for so long, or until ctx ends, which is then the error.

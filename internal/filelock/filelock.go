@@ -28,35 +28,54 @@ func Try(path string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock: %w", err)
 	}
+	if err := TryFile(file); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot lock %s: %w", path, err), file.Close())
+	}
+	return func() { _ = file.Close() }, nil // closing unlocks
+}
+
+// TryFile takes the lock on an open file, until that is closed.
+func TryFile(file *os.File) error {
 	for {
-		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { _ = file.Close() }, nil // closing unlocks
-		}
-		if !errors.Is(err, syscall.EINTR) {
-			break
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return ErrHeld
+		default:
+			return err
 		}
 	}
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = ErrHeld
-	}
-	return nil, errors.Join(fmt.Errorf("cannot lock %s: %w", path, err), file.Close())
 }
 
 // Wait is Try that waits until nobody has the lock. waiting is called once if
 // that is not at once; it may be nil. When ctx ends first the error wraps ctx's.
 func Wait(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
+	err = wait(ctx, waiting, func() error {
+		unlock, err = Try(path)
+		return err
+	})
+	return unlock, err
+}
+
+// WaitFile is TryFile that waits until nobody has the lock, or ctx ends.
+func WaitFile(ctx context.Context, file *os.File) error {
+	return wait(ctx, nil, func() error { return TryFile(file) })
+}
+
+// wait tries until the lock is taken or never will be.
+func wait(ctx context.Context, waiting func(), try func() error) error {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		unlock, err := Try(path)
+		err := try()
 		if !errors.Is(err, ErrHeld) {
-			return unlock, err
+			return err
 		}
 		if pause == firstPause && waiting != nil {
 			waiting()
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w", err, ctx.Err())
+			return fmt.Errorf("%w: %w", err, ctx.Err())
 		case <-time.After(pause):
 		}
 	}

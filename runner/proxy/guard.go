@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/assay-ci/assay/internal/netaddr"
 )
 
 // dialTimeout is how long a mirror may take to accept a connection.
@@ -101,7 +103,7 @@ func (g *guard) check(host, resolved string) error {
 	if err != nil {
 		return fmt.Errorf("cannot read the address %q", resolved)
 	}
-	address := at.Addr().Unmap().WithZone("")
+	address := netaddr.Plain(at.Addr())
 	literal := host == "localhost"
 	if written, err := netip.ParseAddr(host); err == nil {
 		literal = written.Unmap() == address
@@ -109,7 +111,7 @@ func (g *guard) check(host, resolved string) error {
 	switch {
 	case isOwn(address) && !(literal && g.named(host)):
 		return &errInner{host, address.String(), "it is the host itself or on its own link: allow the address itself if that is meant"}
-	case isPrivate(address) && !g.named(host):
+	case netaddr.OfSite(address) && !g.named(host):
 		return &errInner{host, address.String(), "it is a private address: allow the host by its full name if that is meant"}
 	}
 	return nil
@@ -127,23 +129,4 @@ func (g *guard) named(host string) bool {
 
 // isOwn tells addresses that mean this host, its link, or no host at all, and
 // those where clouds answer for a host's credentials.
-func isOwn(a netip.Addr) bool {
-	return a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() || a.IsMulticast() ||
-		inAny(a, "0.0.0.0/8", "240.0.0.0/4", "100.100.100.200/32", "168.63.129.16/32", "fd00:ec2::/32", "fd20:ce::/32")
-}
-
-// isPrivate tells addresses of a site's own network (RFC 1918, 4193, 6598), and
-// those in which an IPv4 address may be hidden (RFC 3056, 4380, 6052).
-func isPrivate(a netip.Addr) bool {
-	return a.IsPrivate() || inAny(a, "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "::/96",
-		"64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "fec0::/10")
-}
-
-func inAny(a netip.Addr, prefixes ...string) bool {
-	for _, text := range prefixes {
-		if prefix, err := netip.ParsePrefix(text); err != nil || prefix.Contains(a) {
-			return true
-		}
-	}
-	return false
-}
+func isOwn(a netip.Addr) bool { return a.IsLoopback() || netaddr.NotOne(a) }
