@@ -20,7 +20,7 @@ func (o *runOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVarP(&o.item, "item", "i", "", "what the check looks at, such as hello-1.0-1")
 	f.StringVarP(&o.typ, "type", "t", "", "what kind of item it is, such as koji_build")
 	f.StringVarP(&o.arch, "arch", "a", "noarch", "architecture")
-	f.StringArrayVarP(&o.only, "check", "c", nil, "run this check alone: a name, or a pattern; may be repeated")
+	f.StringArrayVar(&o.only, "check", nil, "run this check alone: a name, or a pattern; may be repeated")
 	f.StringVar(&o.uuid, "uuid", "", "what ${uuid} is (default: a new UUID)")
 	f.Var(&o.vars, "var", "NAME=VALUE: a variable; of a matrix, the variants with that value; may be repeated")
 	f.Var(&o.secrets, "secret", "NAME=FILE: a secret that the formula asks for; may be repeated")
