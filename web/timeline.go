@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -150,7 +151,7 @@ func linkSteps(entries []entry, id string, lines map[int]int64) {
 // so that what is read is what runs.
 func localCommands(e assay.Execution) string {
 	repo, source := showAddress(e.ChecksRepo).Text, showAddress(e.SourceRepo).Text
-	for _, part := range []string{repo, source, e.ChecksCommit, e.SourceCommit, e.Path, e.Item, e.Type, e.Arch, e.Variant} {
+	for _, part := range []string{repo, source, e.ChecksCommit, e.SourceCommit, e.Path, e.Check, e.Item, e.Type, e.Arch, e.Variant} {
 		if strings.ContainsFunc(part, deceptive) || strings.ContainsRune(part, '\uFFFD') {
 			return ""
 		}
@@ -159,7 +160,7 @@ func localCommands(e assay.Execution) string {
 		return ""
 	}
 	dir := "checks-" + safeName(e.Package)
-	run := "assay run " + quote(dir+"/"+e.Path) + " -i " + quote(e.Item) + " -t " + quote(e.Type)
+	run := "assay run " + localTarget(e, dir) + " -i " + quote(e.Item) + " -t " + quote(e.Type)
 	if e.Arch != "" && e.Arch != "noarch" {
 		run += " -a " + quote(e.Arch)
 	}
@@ -178,6 +179,16 @@ func localCommands(e assay.Execution) string {
 		run += " --builds DIRECTORY-OF-THE-BUILDS"
 	}
 	return commands + run + " --vm"
+}
+
+// localTarget is what assay run is to run: the formula's file, or, where that has
+// more than this check in it or the check needs others, the whole repository's check
+// of this name.
+func localTarget(e assay.Execution, dir string) string {
+	if ext := path.Ext(e.Path); len(e.Needs) == 0 && (ext == ".yml" || ext == ".yaml") {
+		return quote(dir + "/" + e.Path)
+	}
+	return quote(dir) + " --check " + quote(e.Check)
 }
 
 // cloneCommands bring a repository into a directory, at a commit.

@@ -96,6 +96,16 @@ func TestLocalCommands(t *testing.T) {
 	if got := localCommands(e); !strings.Contains(got, " -a x86_64 --var image=fedora-42 --var 'python=3.12 $(id)' --sources") {
 		t.Errorf("of a variant:\n%s", got)
 	}
+	e.Variant = ""
+	e.Needs = []assay.Need{{Check: "build"}}
+	if got := localCommands(e); !strings.Contains(got, "\nassay run checks-hello --check pkg.greets -i hello-1.0-1.fc42 -t") {
+		t.Errorf("of one that needs another:\n%s", got)
+	}
+	e.Needs, e.Path, e.Check = nil, "debian/tests/control", "dep8.it's"
+	if got := localCommands(e); !strings.Contains(got, `
+assay run checks-hello --check 'dep8.it'\''s' -i hello-1.0-1.fc42 -t`) {
+		t.Errorf("of one of several in a file:\n%s", got)
+	}
 	for _, item := range []string{"a\nrm -rf ~", "a\x1b[2K", "a\u202eb", "a\uFFFDb", ""} {
 		e.Item = item
 		if got := localCommands(e); got != "" {
