@@ -86,7 +86,7 @@ func planErrands(formulas []target, o runOptions) ([]errand, error) {
 			return nil, unknownVar(g.name, formulas)
 		}
 	}
-	return orderErrands(errands, o)
+	return orderErrands(errands, formulas, o)
 }
 
 // knowsVar tells whether a variable can be given to a formula with --var.

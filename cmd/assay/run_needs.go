@@ -46,9 +46,9 @@ func (o runOptions) withNeeded(all, chosen []target) []target {
 	return slices.DeleteFunc(slices.Clone(all), func(t target) bool { return !in[t.formula.Checkname()] })
 }
 
-// orderErrands tells each errand which of the others it needs, by the server's
-// rule, and puts it behind them.
-func orderErrands(errands []errand, o runOptions) ([]errand, error) {
+// orderErrands tells each errand, of these formulas, which of the others it needs,
+// by the server's rule, and puts it behind them.
+func orderErrands(errands []errand, formulas []target, o runOptions) ([]errand, error) {
 	list := make([]assay.Execution, len(errands))
 	var described []dispatch.Check
 	for i := range errands {
@@ -68,14 +68,17 @@ func orderErrands(errands []errand, o runOptions) ([]errand, error) {
 		errands[i].needs = list[i].Needs
 		for _, name := range c.Needs {
 			if !slices.ContainsFunc(list[i].Needs, func(n assay.Need) bool { return n.Check == name }) {
-				return nil, lacksNeed(c.Name, name)
+				return nil, o.lacksNeed(c.Name, name, formulas)
 			}
 		}
 	}
 	return sortErrands(errands)
 }
 
-func lacksNeed(check, need string) error {
+func (o runOptions) lacksNeed(check, need string, formulas []target) error {
+	if slices.ContainsFunc(formulas, func(t target) bool { return t.formula.Checkname() == need }) {
+		return fmt.Errorf("cannot run %s: it needs %s, which does not want a %s: give what %s left in DIR/%s with --needs DIR", check, need, o.typ, need, need)
+	}
 	return fmt.Errorf("cannot run %s: it needs %s, which is not run: run the directory that has both, with --check %s, or give what %s left in DIR/%s with --needs DIR",
 		check, need, check, need, need)
 }

@@ -67,6 +67,17 @@ func TestRunNeeds(t *testing.T) {
 		}
 		wants(t, said, "cannot run both: it needs build, which is not run: run the directory that has both, with --check both, or give what build left in DIR/build with --needs DIR")
 	})
+	t.Run("what is needed wants something else", func(t *testing.T) {
+		writeFiles(t, dir, map[string]string{"one/build/runtask.yml": with("build", "true", "input: {args: [koji_tag]}"), "one/use/runtask.yml": with("use", "true", "needs: build")})
+		code, said := runHere(t, filepath.Join(dir, "one"), "-i", "hello-1-1", "-t", "koji_build")
+		if code != exitUsage {
+			t.Errorf("it ended with %d", code)
+		}
+		wants(t, said, "cannot run use: it needs build, which does not want a koji_build: give what build left in DIR/build with --needs DIR")
+		if err := os.RemoveAll(filepath.Join(dir, "one")); err != nil {
+			t.Fatal(err)
+		}
+	})
 	writeFiles(t, dir, map[string]string{"broken": ""})
 	t.Run("what is needed fails", func(t *testing.T) {
 		out := filepath.Join(t.TempDir(), "out")
