@@ -207,7 +207,7 @@ peer() {
     done
     case $code in 0 | 2 | 4 | 6 | 8 | 12 | 14) ;; *) tail -n 5 "$out.log" >&2; say "$1: autopkgtest ended with $code; see $out.log"; return 1 ;; esac
     {
-        [ ! -e "$out/summary" ] || awk -v OFS="$tab" -v p="$1" -v v="$(version "$2")" '{ t = $1; $1 = ""; sub(/^[ \t]+/, ""); print "peer", p, v, t, $0, "-" }' "$out/summary"
+        [ ! -e "$out/summary" ] || awk -v OFS="$tab" -v p="$1" -v v="$(version "$2")" '{ note = $0; sub(/^[^ \t]+[ \t]+/, "", note); print "peer", p, v, $1, note, "-" }' "$out/summary"
         printf 'peer\t%s\t%s\t-\t-\t%s\n' "$1" "$(version "$2")" "$(since "$begin")"
     } | keep peer "$1"
 }
