@@ -15,7 +15,7 @@ import (
 	"github.com/assay-ci/assay/dispatch"
 )
 
-// given tells whether --needs has what a check left.
+// givesNeed tells whether --needs has what a check left.
 func (o runOptions) givesNeed(check string) bool {
 	if o.needs == "" {
 		return false
@@ -130,21 +130,20 @@ func (s *session) remember(a *attempt) {
 	s.ended[a.id] = ended{x, a.artifacts}
 }
 
-// unmet is what becomes of an errand whose needs have not passed; false for one
-// that may run.
-func (s *session) unmet(it errand) (assay.Conclusion, bool) {
+// unmet is what becomes of an errand whose needs have not passed; see
+// dispatch.Unmet.
+func (s *session) unmet(it errand) (c assay.Conclusion, met, idle bool) {
 	var needed []assay.Execution
 	for _, n := range it.needs {
 		needed = append(needed, s.ended[n.Execution].execution)
 	}
-	c, met, _ := dispatch.Unmet(it.execution(s.options), needed, nil)
-	return c, !met
+	return dispatch.Unmet(it.execution(s.options), needed, nil)
 }
 
 // skip says that an errand is not run, and why.
-func (s *session) skip(it errand, c assay.Conclusion) (assay.Conclusion, error) {
+func (s *session) skip(it errand, c assay.Conclusion, idle bool) (assay.Conclusion, error) {
 	a := s.newAttempt(it)
-	a.conclusion, a.unmet = c, true
+	a.conclusion, a.unmet = c, !idle
 	if err := s.makePlaces(a); err != nil {
 		return c, err
 	}

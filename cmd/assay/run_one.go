@@ -64,7 +64,7 @@ type attempt struct {
 	conclusion assay.Conclusion
 	artifacts  string
 	results    string // directory of --results-dir, "" for none
-	unmet      bool   // it was not run: what it needs has not passed
+	unmet      bool   // it was not run, because what it needs did not pass
 }
 
 // sayUnwanted tells of a check that is not for the item.
@@ -80,8 +80,8 @@ func (s *session) runOne(ctx context.Context, it errand) (assay.Conclusion, erro
 			return assay.Conclusion{}, &exitError{exitUsage, fmt.Errorf("cannot run %s: it uses ${%s}: give the directory with --%s DIR", it.formula.Checkname(), variable, variable)}
 		}
 	}
-	if c, unmet := s.unmet(it); unmet {
-		return s.skip(it, c)
+	if c, met, idle := s.unmet(it); !met {
+		return s.skip(it, c, idle)
 	}
 	a := s.newAttempt(it)
 	plan, err := it.formula.Plan(a.vars)
