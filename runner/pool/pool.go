@@ -48,7 +48,7 @@ type Pool[T io.Closer] struct {
 
 // shelf is what waits for one key.
 type shelf[T io.Closer] struct {
-	offered bool // machines of this key can be made
+	offered time.Time // when it was told that machines of this key can be made
 	waiting []T
 	making  int
 	demand  history
@@ -72,11 +72,12 @@ func (p *Pool[T]) Take(key string) (one T, ok bool) {
 	return s.take()
 }
 
-// Offer tells that machines of a key can be made from now on.
+// Offer tells that machines of a key can be made from now on. It is forgotten like
+// demand, where none comes.
 func (p *Pool[T]) Offer(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.shelf(key).offered = true
+	p.shelf(key).offered = time.Now()
 	p.poke()
 }
 
@@ -208,7 +209,7 @@ func (p *Pool[T]) lacking(now time.Time) (key string, epoch int, ok bool) {
 	for k, s := range p.keys {
 		lack := s.demand.peak(now) - len(s.waiting) - s.making
 		fits := p.options.Budget <= 0 || cost+p.cost(k) <= p.options.Budget
-		if s.offered && fits && lack > most && !now.Before(s.retry) {
+		if !s.offered.IsZero() && fits && lack > most && !now.Before(s.retry) {
 			most, key, epoch = lack, k, s.epoch
 		}
 	}
@@ -237,7 +238,7 @@ func (p *Pool[T]) surplus(now time.Time) []T {
 			over = append(over, s.waiting[want:]...)
 			s.waiting = s.waiting[:want]
 		}
-		if want == 0 && len(s.waiting) == 0 && s.making == 0 {
+		if want == 0 && len(s.waiting) == 0 && s.making == 0 && now.Sub(s.offered) >= slots*slot {
 			delete(p.keys, key)
 		}
 	}

@@ -114,6 +114,25 @@ func TestAsManyWaitAsWereTakenAtOnce(t *testing.T) {
 	})
 }
 
+// An offer stands before there is any demand for it, however often the pool looks.
+func TestOfferBeforeDemand(t *testing.T) {
+	filled(t, Options[*thing]{Most: 4}, func(t *testing.T, p *Pool[*thing], _ *place) {
+		p.Offer("a")
+		settle(slot * (slots - 1))
+		take(p, "a", 2)
+		settle(time.Minute)
+		if got := p.Waiting()["a"]; got != 2 {
+			t.Errorf("%d wait", got)
+		}
+		settle(slot * (slots + 2))
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if len(p.keys) != 0 {
+			t.Errorf("kept for nobody: %v", p.keys)
+		}
+	})
+}
+
 func TestBounds(t *testing.T) {
 	for _, c := range []struct {
 		name    string
