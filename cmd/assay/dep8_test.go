@@ -141,13 +141,7 @@ func TestReplayOfTest(t *testing.T) {
 	s.start()
 	event := s.build("1.0", commit).Event
 	list := s.executions(event)
-	if got, want := verdicts(list), "dep8.other failed, dep8.smoke passed"; got != want {
-		for _, x := range list {
-			_, log := s.get("/executions/" + x.ID + "/log.txt")
-			t.Logf("%s: %s: %s\n%s", x.Label(), x.Verdict, x.Reason, log)
-		}
-		t.Fatalf("the executions: %s", got)
-	}
+	s.wantVerdicts(list, "dep8.other failed, dep8.smoke passed")
 	s.shutdown()
 	code, out, said := runFrom(t, "", byLabel(list)["dep8.smoke"].ID, "--data", s.cfg.Data, "--yes")
 	if code != exitOK {

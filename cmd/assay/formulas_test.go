@@ -39,6 +39,20 @@ func verdicts(list []assay.Execution) string {
 
 const uploadToken = "correct-horse/battery+staple"
 
+// wantVerdicts ends the test, with the logs, when executions came to anything else.
+func (s *site) wantVerdicts(list []assay.Execution, want string) {
+	s.t.Helper()
+	got := verdicts(list)
+	if got == want {
+		return
+	}
+	for _, x := range list {
+		_, log := s.get("/executions/" + x.ID + "/log.txt")
+		s.t.Logf("%s: %s: %s\n%s", x.Label(), x.Verdict, x.Reason, log)
+	}
+	s.t.Fatalf("the executions: %s\nwant %s", got, want)
+}
+
 func withSecret(t *testing.T) func(*config.Config) {
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte(uploadToken+"\n"), 0o600); err != nil {
@@ -65,13 +79,7 @@ func TestMatrixNeedsAndSecrets(t *testing.T) {
 	s.start()
 	event := s.build("1.0", commit).Event
 	list := s.executions(event)
-	if got, want := verdicts(list), "both passed, build/flavour=hot passed, build/flavour=mild passed, send passed, use/flavour=hot passed, use/flavour=mild passed"; got != want {
-		for _, x := range list {
-			_, log := s.get("/executions/" + x.ID + "/log.txt")
-			t.Logf("%s: %s: %s\n%s", x.Label(), x.Verdict, x.Reason, log)
-		}
-		t.Fatalf("the executions: %s\nwant %s", got, want)
-	}
+	s.wantVerdicts(list, "both passed, build/flavour=hot passed, build/flavour=mild passed, send passed, use/flavour=hot passed, use/flavour=mild passed")
 	s.settled()
 	all := byLabel(list)
 	if all["use/flavour=hot"].Started.Before(all["build/flavour=hot"].Finished) || all["both"].Started.Before(all["use/flavour=mild"].Finished) {
