@@ -102,7 +102,7 @@ type job struct {
 	taken atomic.Int64 // bytes so far
 
 	mu     sync.Mutex // held for placed
-	placed []string   // names of the files in dir
+	placed []string   // names of the files that may be in dir
 }
 
 func (j *job) run(ctx context.Context) (any, error) {
@@ -238,17 +238,14 @@ func (j *job) one(ctx context.Context, web *fetch.Web, f file) error {
 	if f.want.Max <= 0 {
 		return j.tooMuch()
 	}
-	n, err := j.cache.Have(ctx, web, f.want, j.dir, f.name, j.tell)
-	if err != nil {
-		return err
-	}
 	j.mu.Lock()
-	j.placed = append(j.placed, f.name)
+	j.placed = append(j.placed, f.name) // before: half of it may be there when it fails
 	j.mu.Unlock()
-	if j.taken.Add(n) > j.config.Bytes {
-		return j.tooMuch()
+	n, err := j.cache.Have(ctx, web, f.want, j.dir, f.name, j.tell)
+	if err == nil && j.taken.Add(n) > j.config.Bytes {
+		err = j.tooMuch()
 	}
-	return nil
+	return err
 }
 
 // undo removes the files of a step that failed. Its downloads have ended.
